@@ -1,0 +1,1 @@
+"""Socket.IO revision 5: packets, attachments, the decoder and the state table of a namespace."""
