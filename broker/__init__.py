@@ -1,0 +1,72 @@
+"""A structured-concurrency message broker for Trio that speaks Socket.IO 5 over Engine.IO 4."""
+
+from protocol import ClientReason, DisconnectReason, Limits
+
+from .client.backoff import Backoff
+from .client.client import Client, open_client
+from .client.errors import BufferFull, ConnectError
+from .client.events import Event
+from .client.socket import ClientSocket
+from .flow.codec import PacketDecoder, Parser
+from .flow.errors import (
+    NO_ACK,
+    AckTimeout,
+    BrokerError,
+    ConnectRefused,
+    Disconnected,
+    EventError,
+    NotRunning,
+    TooManyAcks,
+)
+from .flow.outbox import Verdict
+from .flow.request import Handshake, HttpRequest
+from .flow.settings import ConfigError, CookieOptions, Recovery, Settings
+from .rooms.broadcast import Broadcast, BroadcastAcks
+from .rooms.fanout import EmitResult
+from .rooms.namespace import Namespace
+from .rooms.parent import ParentNamespace
+from .rooms.remote import RemoteSocket
+from .rooms.socket import Socket
+from .server.broker import Broker, Server, Statistics
+from .server.engine_hooks import HttpResponse
+
+__all__ = [
+    "NO_ACK",
+    "AckTimeout",
+    "Backoff",
+    "Broadcast",
+    "BroadcastAcks",
+    "Broker",
+    "BrokerError",
+    "BufferFull",
+    "Client",
+    "ClientReason",
+    "ClientSocket",
+    "ConfigError",
+    "ConnectError",
+    "ConnectRefused",
+    "CookieOptions",
+    "DisconnectReason",
+    "Disconnected",
+    "EmitResult",
+    "Event",
+    "EventError",
+    "Handshake",
+    "HttpRequest",
+    "HttpResponse",
+    "Limits",
+    "Namespace",
+    "NotRunning",
+    "PacketDecoder",
+    "ParentNamespace",
+    "Parser",
+    "Recovery",
+    "RemoteSocket",
+    "Server",
+    "Settings",
+    "Socket",
+    "Statistics",
+    "TooManyAcks",
+    "Verdict",
+    "open_client",
+]

@@ -1,0 +1,26 @@
+"""Counts by cause, kept by the broker and read by `statistics()`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class Counters:
+    """Counters of one broker.
+
+    Attributes:
+        dropped: Messages that were not sent, by cause.
+        disconnects: Ended sockets, by reason.
+        refusals: Refused requests, by rule.
+        violations: Ended sessions, by what the peer did wrong.
+        events: Events that came to no handler, failed or were refused, by cause.
+    """
+
+    __slots__ = ("disconnects", "dropped", "events", "refusals", "violations")
+
+    def __init__(self) -> None:
+        self.dropped: Counter[str] = Counter()
+        self.disconnects: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.violations: Counter[str] = Counter()
+        self.events: Counter[str] = Counter()

@@ -1,0 +1,106 @@
+"""An outgoing message, encoded once and held in the wire forms that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from protocol.engineio.packet import encode_binary
+from protocol.jsontext import dump_with_attachments
+from protocol.socketio.packet import Packet, encode_packet, namespace_prefix
+from protocol.websocket import BINARY, TEXT, build_frame
+
+
+class EncodedMessage:
+    """One Engine.IO text packet and the binary packets behind it; shared by all its receivers.
+
+    Attributes:
+        text: The text packet with its type digit; empty if there are binary packets alone.
+        attachments: The binary packets that follow, raw.
+        size: Bytes that it counts for in a budget.
+        frame: Its WebSocket frames as one piece, once somebody has asked for them.
+        key: What `keep_latest` compares; None is never replaced.
+        droppable: Whether a policy may drop it; acks and protocol packets may not be.
+    """
+
+    __slots__ = ("attachments", "droppable", "frame", "key", "size", "text")
+
+    def __init__(
+        self,
+        text: bytes,
+        attachments: Sequence[bytes] = (),
+        *,
+        key: str | None = None,
+        droppable: bool = False,
+    ) -> None:
+        self.text = text
+        self.attachments = attachments
+        self.size = len(text) + sum(map(len, attachments)) if attachments else len(text)
+        self.frame: bytes | None = None
+        self.key = key
+        self.droppable = droppable
+
+    @property
+    def packets(self) -> int:
+        """How many Engine.IO packets it makes."""
+        return (1 if self.text else 0) + len(self.attachments)
+
+    def build_frame(self) -> bytes:
+        """Build the WebSocket frames, once, and keep them. Spec: WS-3."""
+        frame = build_frame(TEXT, self.text) if self.text else b""
+        if self.attachments:
+            frame += b"".join(build_frame(BINARY, data) for data in self.attachments)
+        self.frame = frame
+        return frame
+
+    def base64_packets(self) -> list[bytes]:
+        """Return all packets in the text form of polling. Spec: EIO-PKT-4."""
+        binary = list(map(encode_binary, self.attachments))
+        return [self.text, *binary] if self.text else binary
+
+
+def encode_event(
+    namespace: str, event: str, args: Sequence[Any], ack_id: int | None = None, key: str | None = None
+) -> EncodedMessage:
+    """Encode an event.
+
+    Raises:
+        TypeError: An argument has no JSON form.
+    """
+    data = [event, *args]
+    head = b"42" + namespace_prefix(namespace)
+    if ack_id is not None:
+        head += b"%d" % ack_id
+    try:
+        # Most events carry no bytes; those that do are found out by the encoder's refusal.
+        return EncodedMessage(head + orjson.dumps(data), key=key, droppable=True)
+    except TypeError:
+        text, attachments = dump_with_attachments(data)
+    if not attachments:
+        return EncodedMessage(head + text, key=key, droppable=True)
+    head = b"45%d-" % len(attachments) + head[2:]
+    return EncodedMessage(head + text, attachments, key=key, droppable=True)
+
+
+def encode_ack(namespace: str, ack_id: int, values: Sequence[Any]) -> EncodedMessage:
+    """Encode the answer to an event.
+
+    Raises:
+        TypeError: A value has no JSON form.
+    """
+    head = b"%b%d" % (namespace_prefix(namespace), ack_id)
+    try:
+        return EncodedMessage(b"43" + head + orjson.dumps(values))
+    except TypeError:
+        text, attachments = dump_with_attachments(values)
+    if not attachments:
+        return EncodedMessage(b"43" + head + text)
+    return EncodedMessage(b"46%d-" % len(attachments) + head + text, attachments)
+
+
+def encode_control(packet: Packet) -> EncodedMessage:
+    """Encode a packet without attachments: CONNECT, DISCONNECT, CONNECT_ERROR."""
+    text, _ = encode_packet(packet)
+    return EncodedMessage(b"4" + text)
