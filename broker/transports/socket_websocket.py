@@ -1,0 +1,206 @@
+"""WebSocket over a plain non-blocking socket: the fast path, with writes that go straight to the kernel."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+import trio
+
+from broker.flow.encoded import EncodedMessage
+from broker.flow.outbox import Outbox
+from protocol import CloseCode, DisconnectReason, Limits
+from protocol.websocket import FrameReader, Received, build_close
+
+from .base import TransportEnded, WebSocketTransport
+from .framed import build_frames, stream_ended
+
+_RECEIVE_BYTES = 65_536
+_BATCH_BYTES = 262_144
+
+
+class SocketWebSocket(WebSocketTransport):
+    """A WebSocket whose handshake is done, over a socket that nobody else uses.
+
+    There is no writer task: one is started, through `start_soon`, only while the kernel does not take all.
+
+    Args:
+        sock: A connected, non-blocking stream socket; this closes it.
+        rest: Bytes that came behind the handshake.
+        max_payload_bytes: Bound on one message.
+        limits: Bounds on fragments and writes.
+        base64: Whether the peer asked for text frames only.
+    """
+
+    def __init__(
+        self, sock: socket.socket, rest: bytes, max_payload_bytes: int, limits: Limits, base64: bool
+    ) -> None:
+        self._sock = sock
+        self._rest = rest
+        self._reader = FrameReader(max_payload_bytes, limits)
+        self._limits = limits
+        self._base64 = base64
+        self._outbox: Outbox | None = None
+        self._writing = False
+        self._start_soon: Callable[..., None] | None = None
+        self.send_now: Callable[[bytes], int] | None = None if base64 else sock.send
+
+    @property
+    def fileno(self) -> int:
+        """The file descriptor; -1 once closed."""
+        return self._sock.fileno()
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether bytes that came behind the handshake have not been looked at."""
+        return bool(self._rest)
+
+    @property
+    def mid_message(self) -> bool:  # type: ignore[override]  # the others need no more than a constant
+        """Whether a frame or a fragmented message has begun and is not complete."""
+        return self._reader.mid_frame
+
+    async def receive(self) -> Sequence[Received]:
+        """Wait for input; return what it completes, maybe nothing."""
+        if not self._rest:
+            # Waiting first and reading once beats trio's read, which tries, fails and waits.
+            try:
+                await trio.lowlevel.wait_readable(self._sock)
+            except (OSError, ValueError, trio.ClosedResourceError) as error:
+                raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
+        return self.receive_now()
+
+    def receive_now(self) -> Sequence[Received]:
+        """Read once, without waiting; return what is complete, maybe nothing.
+
+        Raises:
+            TransportEnded: There will be no more.
+        """
+        if self._rest:
+            data, self._rest = self._rest, b""
+            return self._reader.feed(data)
+        try:
+            data = self._sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return ()
+        except OSError as error:
+            raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
+        if not data:
+            raise stream_ended(self._reader)
+        return self._reader.feed(data)
+
+    def attach(self, outbox: Outbox, start_soon: Callable[..., None]) -> None:
+        """Send what this outbox holds."""
+        self._outbox = outbox
+        self._start_soon = start_soon
+        outbox.connect(self.send_now)
+        if outbox.queued_bytes:
+            self.wake()
+
+    def wake(self) -> None:
+        """Start the writer if none is running."""
+        if self._writing or self._start_soon is None:
+            return
+        self._writing = True
+        self._start_soon(self._write_backlog)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether nothing waits for the kernel."""
+        return not self._writing
+
+    async def _write_backlog(self) -> None:
+        try:
+            await self._flush()
+        finally:
+            self._writing = False
+        # What was offered after the last look and before the flag fell.
+        if self._outbox is not None and self._outbox.queued_bytes and not self._outbox.closed:
+            self.wake()
+
+    async def _flush(self) -> None:
+        """Write until nothing is queued. Cancellation cuts no frame: the rest is put back."""
+        outbox = self._outbox
+        assert outbox is not None
+        while data := self._next_batch(outbox):
+            rest = self._send_part(data)
+            if rest is None:
+                return
+            if not rest:
+                continue
+            outbox.put_back(rest)
+            with trio.move_on_after(self._limits.write_timeout) as scope:
+                await trio.lowlevel.wait_writable(self._sock)
+            if scope.cancelled_caught:
+                outbox.stall()
+                return
+        outbox.resume_direct()
+
+    def _next_batch(self, outbox: Outbox) -> bytes:
+        """Take what is written next, a batch at most: no policy can drop what has been taken."""
+        tail = outbox.take_tail()
+        return tail + build_frames(outbox.take(_BATCH_BYTES - len(tail)), self._base64)
+
+    def _send_part(self, data: bytes) -> bytes | None:
+        """Send what the kernel takes; return the rest, None if the peer is gone."""
+        assert self._outbox is not None
+        try:
+            return data[self._sock.send(data) :]
+        except BlockingIOError:
+            return data
+        except OSError:
+            self._outbox.fail()
+            return None
+
+    async def write(self, messages: Sequence[EncodedMessage]) -> None:
+        """Send messages before an outbox is attached: the answers to a probe.
+
+        Raises:
+            TransportEnded: The peer is gone.
+        """
+        data = build_frames(messages, self._base64)
+        try:
+            while data := data[self._try_send(data) :]:
+                await trio.lowlevel.wait_writable(self._sock)
+        except (OSError, ValueError, trio.ClosedResourceError) as error:
+            raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
+
+    def _try_send(self, data: bytes) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+
+    async def finish(self, reason: DisconnectReason, code: CloseCode | int, text: str) -> None:
+        """Flush, send a close frame, wait for the peer to close, and close."""
+        try:
+            if reason is DisconnectReason.SLOW_CONSUMER or self._sock.fileno() < 0:
+                return
+            if self._outbox is not None:
+                await self._flush()
+            if self._outbox is None or not self._outbox.queued_bytes:
+                await self.close(code, text)
+        finally:
+            self.abort()
+
+    async def close(self, code: int, text: str) -> None:
+        """Send a close frame, stop sending, and read on until the peer has closed too. Spec: EIO-CLOSE-4."""
+        try:
+            self._sock.send(build_close(code, text))
+            self._sock.shutdown(socket.SHUT_WR)
+            # Closing with unread input would reset the connection and could destroy the close frame. Behind
+            # the peer's own close frame nothing comes, and it is for the server to close the connection.
+            while not self._reader.closed:
+                await trio.lowlevel.wait_readable(self._sock)
+                data = self._sock.recv(_RECEIVE_BYTES)
+                if not data:
+                    return
+                self._reader.feed(data)
+        except (OSError, trio.ClosedResourceError):
+            return
+
+    def abort(self) -> None:
+        """Close the socket."""
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()

@@ -1,0 +1,82 @@
+"""WebSocket over any Trio stream: TLS, or a stream of the application's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from broker.flow.encoded import EncodedMessage
+from protocol import DisconnectReason, Limits
+from protocol.websocket import FrameReader, Received, build_close
+
+from .base import PushTransport, TransportEnded
+from .framed import build_frames, stream_ended
+
+
+class StreamWebSocket(PushTransport):
+    """A WebSocket whose handshake is done, over a stream that nobody else uses.
+
+    Args:
+        stream: The stream; this closes it.
+        rest: Bytes that came behind the handshake.
+        max_payload_bytes: Bound on one message.
+        limits: Bounds on fragments and writes.
+        base64: Whether the peer asked for text frames only.
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, rest: bytes, max_payload_bytes: int, limits: Limits, base64: bool
+    ) -> None:
+        super().__init__(limits.write_timeout)
+        self._stream = stream
+        self._rest = rest
+        self._reader = FrameReader(max_payload_bytes, limits)
+        self._base64 = base64
+        self._broken = False
+
+    @property
+    def mid_message(self) -> bool:  # type: ignore[override]  # the others need no more than a constant
+        """Whether a frame or a fragmented message has begun and is not complete."""
+        return self._reader.mid_frame
+
+    async def receive(self) -> Sequence[Received]:
+        """Wait for input; return what it completes, maybe nothing."""
+        data, self._rest = self._rest, b""
+        if not data:
+            try:
+                data = bytes(await self._stream.receive_some())
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
+            if not data:
+                raise stream_ended(self._reader)
+        return self._reader.feed(data)
+
+    async def write(self, messages: Sequence[EncodedMessage]) -> None:
+        """Send messages as one piece; a stream whose write was cut short is never used again."""
+        await self._send(build_frames(messages, self._base64))
+
+    async def _send(self, data: bytes) -> None:
+        sent = False
+        try:
+            await self._stream.send_all(data)
+            sent = True
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
+        finally:
+            self._broken = self._broken or not sent
+
+    async def close(self, code: int, text: str) -> None:
+        """Send a close frame and wait for the peer's. Spec: EIO-CLOSE-4."""
+        if self._broken:
+            return
+        try:
+            await self._send(build_close(code, text))
+            while not self._reader.closed and (data := await self._stream.receive_some()):
+                self._reader.feed(bytes(data))
+        except (TransportEnded, trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+
+    def abort(self) -> None:
+        """Use the stream no more; whoever serves it closes it."""
+        self._broken = True
