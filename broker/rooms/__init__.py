@@ -1,0 +1,1 @@
+"""What an application touches: namespaces, sockets, rooms and broadcasts."""

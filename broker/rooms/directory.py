@@ -1,0 +1,90 @@
+"""Every namespace of a broker by name, and the families that make more."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+from protocol.socketio.packet import DEFAULT_NAMESPACE
+
+from .namespace import Namespace
+from .parent import ParentNamespace, Predicate
+
+if TYPE_CHECKING:
+    from broker.sessions.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+
+class Directory:
+    """The namespaces of one broker.
+
+    Attributes:
+        namespaces: Those there are now.
+        on_new: Called with each new one.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._parents: list[ParentNamespace] = []
+        self.namespaces: dict[str, Namespace] = {}
+        self.on_new: list[Callable[[Namespace], Any]] = []
+        self.of(DEFAULT_NAMESPACE)
+
+    def of(self, name: str) -> Namespace:
+        """Return the namespace of this name; made if it is not there."""
+        name = name if name.startswith("/") else f"/{name}"
+        known = self.namespaces.get(name)
+        if known is not None:
+            return known
+        for parent in self._parents:
+            if isinstance(parent.matcher, re.Pattern) and parent.matcher.search(name):
+                return self._add(parent.adopt(name))
+        return self._add(Namespace(name, self._engine))
+
+    def family(self, matcher: re.Pattern[str] | Predicate) -> ParentNamespace:
+        """Add a family; earlier ones are asked first."""
+        parent = ParentNamespace(matcher, self._engine, self._remove)
+        self._parents.append(parent)
+        return parent
+
+    async def find(self, name: str, auth: Mapping[str, Any]) -> Namespace | None:
+        """Return the namespace a client asks for, made by a family if one admits it. Spec: SIO-CON-6."""
+        for parent in self._parents:
+            if name in self.namespaces:
+                break
+            if not await self._admits(parent, name, auth):
+                continue
+            # The predicate may have waited: somebody else may have made it meanwhile.
+            if name in self.namespaces:
+                break
+            children = sum(len(family.children) for family in self._parents)
+            if children >= self._engine.limits.dynamic_namespaces:
+                self._engine.counters.refusals["dynamic namespaces"] += 1
+                return None
+            return self._add(parent.adopt(name))
+        return self.namespaces.get(name)
+
+    async def _admits(self, parent: ParentNamespace, name: str, auth: Mapping[str, Any]) -> bool:
+        matcher = parent.matcher
+        if isinstance(matcher, re.Pattern):
+            return matcher.search(name) is not None
+        try:
+            verdict = matcher(name, auth)
+            return bool(await verdict if isawaitable(verdict) else verdict)
+        except Exception:
+            self._engine.counters.events["predicate failed"] += 1
+            logger.exception("the predicate for namespace %r failed", name[:64])
+            return False
+
+    def _add(self, namespace: Namespace) -> Namespace:
+        self.namespaces[namespace.name] = namespace
+        for listener in self.on_new:
+            listener(namespace)
+        return namespace
+
+    def _remove(self, namespace: Namespace) -> None:
+        self.namespaces.pop(namespace.name, None)

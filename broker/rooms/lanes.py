@@ -1,0 +1,109 @@
+"""Events of one socket in order: at most so many handlers at once, the others wait in a bounded inbox."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trio
+
+from broker.flow.driving import Suspended
+from broker.flow.handlers import Handler
+
+if TYPE_CHECKING:
+    from .inbound import Inbound
+
+
+logger = logging.getLogger(__name__)
+
+
+class Waiting(NamedTuple):
+    """An event that waits for its handler."""
+
+    handler: Handler | None
+    args: list[Any]
+    ack_id: int | None
+
+
+class Lane:
+    """Handlers of one socket that count together: those of all serial events, or of one concurrent one.
+
+    Attributes:
+        limit: How many may run at once.
+        running: How many run.
+    """
+
+    __slots__ = ("_receive", "_send", "limit", "running", "waiting")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+        self.waiting = 0
+        self._send: trio.MemorySendChannel[Waiting] | None = None
+        self._receive: trio.MemoryReceiveChannel[Waiting] | None = None
+
+    def put(self, waiting: Waiting, inbox_messages: int) -> bool:
+        """Let an event wait; tells whether the inbox is full now."""
+        if self._send is None:
+            self._send, self._receive = trio.open_memory_channel[Waiting](inbox_messages)
+        self._send.send_nowait(waiting)
+        self.waiting += 1
+        return self.waiting >= inbox_messages
+
+    def next(self) -> Waiting | None:
+        """Take the event that has waited longest."""
+        if self.waiting == 0:
+            return None
+        assert self._receive is not None
+        self.waiting -= 1
+        return self._receive.receive_nowait()
+
+    def clear(self) -> int:
+        """Forget what waits; tells how much it was."""
+        waiting, self.waiting = self.waiting, 0
+        if self._send is not None and self._receive is not None:
+            self._send.close()
+            self._receive.close()
+            self._send = self._receive = None
+        return waiting
+
+
+class Invocation:
+    """A handler that has suspended: it owns the task that drove it, and goes on with what waits behind it."""
+
+    __slots__ = ("_ack_id", "_event", "_lane", "_scope", "_socket", "_suspended")
+
+    def __init__(
+        self, socket: Inbound, lane: Lane, event: str, ack_id: int | None, suspended: Suspended
+    ) -> None:
+        self._socket = socket
+        self._lane = lane
+        self._event = event
+        self._ack_id = ack_id
+        self._suspended = suspended
+        self._scope: trio.CancelScope | None = None
+
+    def adopt(self, scope: trio.CancelScope) -> None:
+        """Let the socket cancel this handler through `scope`."""
+        self._scope = scope
+        self._lane.running += 1
+        self._socket.enter(scope)
+
+    async def finish(self) -> None:
+        """Go on to the end; then take the events that wait in the lane, one by one."""
+        socket = self._socket
+        lane = self._lane
+        assert self._scope is not None
+        try:
+            await socket.complete(self._event, self._ack_id, self._suspended)
+            while not socket.leaving and (waiting := lane.next()) is not None:
+                socket.taken(lane)
+                await trio.lowlevel.checkpoint()
+                await socket.run_waiting(waiting)
+        except Exception:
+            # What handlers raise is caught where they run: this is our own fault, and stays with one session.
+            logger.exception("event handling failed")
+            socket.end_session()
+        finally:
+            lane.running -= 1
+            socket.exit(self._scope)

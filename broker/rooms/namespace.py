@@ -1,0 +1,197 @@
+"""A namespace: its members and rooms, who is let in, and how events go out to all of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from broker.flow.errors import ConnectRefused, EventError
+from broker.flow.handlers import HandlerRegistry
+from broker.flow.scopes import cleanup_window
+from protocol import DisconnectReason
+
+from .broadcast import Broadcast, check_event
+from .fanout import FanOut
+from .index import RoomEvent, RoomIndex
+from .verbs import Listening, Sending
+
+if TYPE_CHECKING:
+    from broker.sessions.engine import Engine
+
+    from .parent import ParentNamespace
+    from .socket import Socket
+
+logger = logging.getLogger(__name__)
+
+
+class Namespace(Listening, Sending):
+    """One namespace. Made by `broker.of(name)`, or by a pattern when its first client comes.
+
+    Attributes:
+        name: With its leading slash.
+        engine: The broker's engine.
+        encode_event: The codec's `event`; held here because each look-up on the way of an event counts.
+        encode_ack: The codec's `ack`.
+        parent: The family it belongs to, if a pattern or predicate made it.
+        sockets: Connected sockets by id.
+        index: Who is in which room.
+        fan_out: Delivers broadcasts.
+    """
+
+    def __init__(self, name: str, engine: Engine, parent: ParentNamespace | None = None) -> None:
+        self.name = name
+        self.engine = engine
+        self.encode_event = engine.codec.event
+        self.encode_ack = engine.codec.ack
+        self.parent = parent
+        self.sockets: dict[str, Socket] = {}
+        self.index: RoomIndex[Socket] = RoomIndex(self._notice_room)
+        self.fan_out = FanOut(engine)
+        self.connecting = 0
+        self._registry = HandlerRegistry() if parent is None else parent.registry
+        self._last_ack_id = -1
+
+    def __repr__(self) -> str:
+        return f"<Namespace {self.name} with {len(self.sockets)} sockets>"
+
+    @property
+    def registry(self) -> HandlerRegistry:
+        """What is registered."""
+        return self._registry
+
+    @property
+    def rooms(self) -> dict[str, frozenset[str]]:
+        """Ids of the members of each room; a socket's own room is not listed."""
+        return {
+            room: frozenset(socket.id for socket in members) for room, members in self.index.rooms.items()
+        }
+
+    def everyone(self) -> Broadcast:
+        """Return the choice of all sockets."""
+        return Broadcast(self)
+
+    def next_ack_id(self) -> int:
+        """Return a new ack id; shared by a broadcast's members, so that it is encoded once."""
+        self._last_ack_id += 1
+        return self._last_ack_id
+
+    def select(self, rooms: Sequence[str], except_rooms: Sequence[str]) -> Collection[Socket]:
+        """Return the sockets in any of `rooms` (all, if there are none) and in none of `except_rooms`."""
+        sockets = self.sockets
+        if not rooms:
+            chosen = sockets
+            if not except_rooms:
+                return sockets.values()
+        elif len(rooms) == 1 and not except_rooms:
+            own = sockets.get(rooms[0])
+            members = self.index.members(rooms[0])
+            return members if own is None else {own: None, **dict.fromkeys(members)}
+        else:
+            chosen = {socket.id: socket for room in rooms for socket in self._in_room(room)}
+        excepted = {socket.id for room in except_rooms for socket in self._in_room(room)}
+        return [socket for socket_id, socket in chosen.items() if socket_id not in excepted]
+
+    def _in_room(self, room: str) -> list[Socket]:
+        own = self.sockets.get(room)
+        members = list(self.index.members(room))
+        return members if own is None else [own, *members]
+
+    def notice_outgoing(self, event: str, args: Sequence[Any]) -> None:
+        """Call the listeners for outgoing events."""
+        for listener in self._registry.outgoing:
+            listener(event, *args)
+
+    def _notice_room(self, event: RoomEvent, room: str, socket: Socket | None) -> None:
+        for listener in self._registry.rooms:
+            try:
+                listener(event, room, socket)
+            except Exception:
+                self.engine.counters.events["failed"] += 1
+                logger.exception("listener for rooms of %s failed", self.name)
+
+    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> list[Any]:
+        """Send an event to the other nodes of the cluster and return their answers: without one, none.
+
+        Raises:
+            ValueError: The name is reserved.
+        """
+        check_event(event)
+        await trio.lowlevel.checkpoint()
+        return []
+
+    # Letting sockets in and out; the connection calls these
+
+    async def join(self, socket: Socket) -> None:
+        """Run the middlewares, let the socket in, and run the connect handler. Spec: SIO-CON-4.
+
+        A refusal is sent to the client. Never raises anything but cancellation.
+        """
+        self.connecting += 1
+        try:
+            for middleware in self._registry.middlewares:
+                result = middleware(socket)
+                if isawaitable(result):
+                    await result
+            entered = socket.leaving is None and socket.let_in()
+        except Exception as error:
+            socket.refuse(*self._refusal(error))
+            return
+        finally:
+            # Only now: an empty namespace that somebody is about to enter must stay.
+            self.connecting -= 1
+            self.maybe_remove()
+        if entered:
+            await self._run_connect(socket)
+
+    def _refusal(self, error: Exception) -> tuple[str, Any]:
+        """Return message and data of a CONNECT_ERROR. Spec: SIO-CON-5."""
+        if isinstance(error, ConnectRefused):
+            return error.message, error.data
+        if isinstance(error, EventError):
+            return error.message, {"code": error.code, "data": error.data}
+        self.engine.counters.events["middleware failed"] += 1
+        logger.error("middleware of %s failed", self.name, exc_info=error)
+        return "internal error", None
+
+    async def _run_connect(self, socket: Socket) -> None:
+        handler = self._registry.handlers.get("connect")
+        if handler is None:
+            return
+        try:
+            result = handler.function(socket)
+            if isawaitable(result):
+                await result
+        except ConnectRefused as refused:
+            # The client has its CONNECT already: all that is left is to send it away.
+            logger.debug("connect handler of %s refused: %s", self.name, refused)
+            socket.disconnect()
+        except Exception:
+            self.engine.counters.events["failed"] += 1
+            logger.exception("connect handler of %s failed", self.name)
+
+    async def say_goodbye(self, socket: Socket, event: str, reason: DisconnectReason) -> None:
+        """Run the `disconnecting` or `disconnect` handler in the cleanup window."""
+        handler = self._registry.handlers.get(event)
+        if handler is None:
+            return
+        args = (socket, reason)[: 1 + int(min(handler.max_args, 1))]
+        with cleanup_window(self.engine.limits.cleanup_timeout) as window:
+            try:
+                result = handler.function(*args)
+                if isawaitable(result):
+                    await result
+            except Exception:
+                self.engine.counters.events["failed"] += 1
+                logger.exception("%s handler of %s failed", event, self.name)
+        if window.cancelled_caught:
+            self.engine.counters.events["cleanup timeout"] += 1
+            logger.warning("%s handler of %s was still running after its window", event, self.name)
+
+    def maybe_remove(self) -> None:
+        """Remove a namespace of a family that has become empty, if the settings say so."""
+        if self.parent is not None and not self.sockets and not self.connecting:
+            self.parent.child_is_empty(self)

@@ -1,0 +1,138 @@
+"""The verbs that a namespace, a family of namespaces and the broker itself have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from broker.flow.handlers import HandlerRegistry
+
+if TYPE_CHECKING:
+    from .broadcast import Broadcast, BroadcastAcks
+    from .fanout import EmitResult
+    from .remote import RemoteSocket
+    from .socket import Socket
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Middleware = Callable[["Socket"], Awaitable[None] | None]
+
+
+class Listening(ABC):
+    """Registering handlers, middlewares and catch-all listeners."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def registry(self) -> HandlerRegistry:
+        """What is registered."""
+
+    def on(self, event: str, *, concurrency: int = 1) -> Callable[[Function], Function]:
+        """Register a handler for an event: `handler(socket, *arguments)`.
+
+        What it returns is the ack: None acks without arguments, a tuple with several, `NO_ACK` not at all.
+        `connect` gets the socket, `disconnecting` and `disconnect` the socket and the reason.
+
+        Args:
+            event: Its name.
+            concurrency: How many may run at once for one socket. With 1, the default, the events of a socket
+                run one after another, in order.
+
+        Raises:
+            ValueError: The name is reserved, the event has a handler, or `concurrency` is below 1.
+            TypeError: The handler's parameters cannot take an event.
+        """
+        return self.registry.on(event, concurrency)
+
+    def off(self, event: str) -> None:
+        """Remove the handler of an event, if there is one."""
+        self.registry.off(event)
+
+    def use(self, middleware: Middleware) -> Middleware:
+        """Run this, in order of registration, before a socket is let in; `ConnectRefused` keeps it out."""
+        self.registry.middlewares.append(middleware)
+        return middleware
+
+    def on_any(self, listener: Callable[..., Any]) -> Callable[..., Any]:
+        """Call this with each event that comes in, before its handler: `listener(event, *arguments)`."""
+        self.registry.incoming.append(listener)
+        return listener
+
+    def on_any_outgoing(self, listener: Callable[..., Any]) -> Callable[..., Any]:
+        """Call this with each event that goes out, once a broadcast: `listener(event, *arguments)`."""
+        self.registry.outgoing.append(listener)
+        return listener
+
+    def on_room(self, listener: Callable[..., Any]) -> Callable[..., Any]:
+        """Call this when rooms come and go: `listener(event, room, socket)`, a plain function.
+
+        The event is `create-room`, `join-room`, `leave-room` or `delete-room`; the socket is None for the
+        first and the last. The room that each socket has for itself is not told of.
+        """
+        self.registry.rooms.append(listener)
+        return listener
+
+
+class Sending(ABC):
+    """Choosing sockets and sending to them."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def everyone(self) -> Broadcast:
+        """Return the choice of all sockets."""
+
+    def emit(self, event: str, *args: Any) -> EmitResult:
+        """Send an event to everyone; see `Broadcast.emit`."""
+        return self.everyone().emit(event, *args)
+
+    def send(self, *args: Any) -> EmitResult:
+        """Send the event `message` to everyone."""
+        return self.everyone().emit("message", *args)
+
+    async def call(self, event: str, *args: Any, timeout: float | None = None) -> BroadcastAcks:
+        """Send an event to everyone and wait for their acks; see `Broadcast.call`."""
+        return await self.everyone().call(event, *args, timeout=timeout)
+
+    def to(self, *rooms: str) -> Broadcast:
+        """Choose everyone in these rooms."""
+        return self.everyone().to(*rooms)
+
+    def in_(self, *rooms: str) -> Broadcast:
+        """Choose everyone in these rooms; the same as `to`."""
+        return self.everyone().to(*rooms)
+
+    def except_(self, *rooms: str) -> Broadcast:
+        """Choose everyone but those in these rooms."""
+        return self.everyone().except_(*rooms)
+
+    @property
+    def local(self) -> Broadcast:
+        """Choose only sockets of this process."""
+        return self.everyone().local
+
+    @property
+    def volatile(self) -> Broadcast:
+        """Choose everyone, for events that may be dropped. Spec: SIO-EVT-5."""
+        return self.everyone().volatile
+
+    def timeout(self, seconds: float) -> Broadcast:
+        """Choose everyone, with a timeout for `call`."""
+        return self.everyone().timeout(seconds)
+
+    async def fetch_sockets(self) -> list[RemoteSocket]:
+        """Return a view of each socket."""
+        return await self.everyone().fetch_sockets()
+
+    async def sockets_join(self, *rooms: str) -> None:
+        """Put all sockets into rooms."""
+        await self.everyone().sockets_join(*rooms)
+
+    async def sockets_leave(self, *rooms: str) -> None:
+        """Take all sockets out of rooms."""
+        await self.everyone().sockets_leave(*rooms)
+
+    async def disconnect_sockets(self, close: bool = False) -> None:
+        """Make all sockets leave, or close their sessions."""
+        await self.everyone().disconnect_sockets(close)
