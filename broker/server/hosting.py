@@ -1,0 +1,69 @@
+"""Hands connections that are no WebSocket of ours to hypercorn; the one place that knows its inside."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+
+from protocol import Limits
+
+from .replay import ReplayStream
+
+_KEEP_ALIVE_TIMEOUT = 30.0  # a stock client polls again at once; nobody needs an idle connection longer
+
+
+class _Http1Server(TCPServer):
+    """hypercorn's server without its ways into HTTP/2: a request for it is one like any other.
+
+    HTTP/2 has attacks of its own, such as streams that are reset as fast as they are opened, and nothing that
+    long-polling gains by.
+    """
+
+    @property
+    def protocol(self) -> ProtocolWrapper:
+        return self._wrapper
+
+    @protocol.setter
+    def protocol(self, wrapper: ProtocolWrapper) -> None:
+        self._wrapper = wrapper
+        wrapper.protocol._check_protocol = _stay  # type: ignore[union-attr,method-assign]
+
+    async def _read_data(self) -> None:
+        """Read until the end; then end the wait for a next request, which would stay for its whole time."""
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
+async def _stay(request: object) -> None:
+    """Stay with HTTP/1.1, whatever the request asks for."""
+
+
+class HttpHost:
+    """Runs an ASGI application over connections that somebody else has accepted.
+
+    Args:
+        app: The ASGI application.
+        limits: Bounds on request heads.
+    """
+
+    def __init__(self, app: Any, limits: Limits) -> None:
+        self._app = ASGIWrapper(app)
+        self._config = Config()
+        self._config.errorlog = logging.getLogger("broker.http")
+        self._config.include_server_header = False
+        self._config.keep_alive_timeout = _KEEP_ALIVE_TIMEOUT
+        self._config.h11_max_incomplete_size = limits.header_bytes
+        self._config.websocket_ping_interval = None  # the heartbeat is Engine.IO's
+        self._context = WorkerContext(None)
+        self._state: dict[str, Any] = {}
+
+    async def serve(self, stream: ReplayStream) -> None:
+        """Serve one connection until it closes; it is closed then."""
+        server = _Http1Server(self._app, self._config, self._context, self._state, stream)  # type: ignore[arg-type]
+        await server.run()

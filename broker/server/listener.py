@@ -1,0 +1,389 @@
+"""Accepts connections, reads the request head, keeps our WebSockets and hands the rest to hypercorn."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import trio
+
+from broker.flow.errors import NotRunning
+from broker.flow.request import HttpRequest, Opening
+from broker.sessions.engine import Engine
+from broker.transports.socket_websocket import SocketWebSocket
+from broker.transports.stream_websocket import StreamWebSocket
+from protocol import Refusal, Refused
+from protocol.http_head import (
+    HEAD_END,
+    Header,
+    RequestHead,
+    accept_websocket,
+    build_refusal,
+    build_response,
+    parse_head,
+)
+
+from .admission import Admission, refusal_headers
+from .carriers import run_websocket
+from .engine_hooks import HttpResponse
+from .hosting import HttpHost
+from .replay import ReplayStream, replay
+from .routing import is_engine_path, wants_base64
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 4_096
+_ACCEPT_BATCH = 64
+_RECEIVE_BYTES = 65_536
+_PAUSE_WITHOUT_FILES = 0.1
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Listener:
+    """Serves the connections of one broker.
+
+    Args:
+        engine: The broker's engine.
+        admission: Decides on WebSocket handshakes.
+        host: Serves everything that is no WebSocket of ours.
+        ssl_context: For TLS; None serves plain connections.
+    """
+
+    def __init__(
+        self, engine: Engine, admission: Admission, host: HttpHost, ssl_context: ssl.SSLContext | None
+    ) -> None:
+        self._engine = engine
+        self._admission = admission
+        self._host = host
+        self._ssl_context = ssl_context
+
+    async def accept_all(self, listening: Sequence[socket.socket]) -> None:
+        """Accept on all of these until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for one in listening:
+                nursery.start_soon(self.accept, one)
+
+    async def accept(self, listening: socket.socket) -> None:
+        """Accept until cancelled; each connection is a task of this one's nursery."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.lowlevel.wait_readable(listening)
+                try:
+                    for _ in range(_ACCEPT_BATCH):
+                        accepted, address = listening.accept()
+                        nursery.start_soon(self._serve_accepted, accepted, address)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    if error.errno in _OUT_OF_FILES:
+                        logger.warning("cannot accept: %s; sessions that are there go on", error)
+                        await trio.sleep(_PAUSE_WITHOUT_FILES)
+
+    async def _serve_accepted(self, accepted: socket.socket, address: object) -> None:
+        accepted.setblocking(False)
+        if accepted.family != getattr(socket, "AF_UNIX", None):
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer = str(address[0]) if isinstance(address, tuple) and address else ""
+        try:
+            if self._ssl_context is None:
+                await self._serve_socket(accepted, peer)
+            else:
+                await self._serve_tls(accepted, peer, self._ssl_context)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            logger.debug("connection ended: %r", error)
+        except Exception:
+            # One connection must not take the others with it.
+            logger.exception("connection failed")
+        finally:
+            if accepted.fileno() >= 0:
+                trio.lowlevel.notify_closing(accepted)
+                accepted.close()
+
+    # Plain sockets
+
+    async def _serve_socket(self, accepted: socket.socket, peer: str) -> None:
+        reader = _SocketReader(accepted)
+        data, head = await self._read_head(reader)
+        if isinstance(head, Refused):
+            await self._refuse_head(reader, head)
+        elif head is not None and self._is_ours(head):
+            await self._serve_head(head, data, reader, peer)
+        elif head is not None:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+            await self._host.serve(ReplayStream(stream, data, self._engine.limits.write_timeout))
+
+    # Streams
+
+    async def _serve_tls(self, accepted: socket.socket, peer: str, context: ssl.SSLContext) -> None:
+        stream = trio.SSLStream(
+            trio.SocketStream(trio.socket.from_stdlib_socket(accepted)),
+            context,
+            server_side=True,
+            https_compatible=True,
+        )
+        try:
+            with trio.fail_after(self._engine.limits.header_timeout):
+                await stream.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            logger.debug("TLS handshake failed: %r", error)
+            await trio.aclose_forcefully(stream)
+            return
+        await self._serve_any(stream, peer, secure=True)
+
+    async def serve_stream(self, stream: trio.abc.Stream, peer: str = "") -> None:
+        """Serve one connection of the application's own, until it closes; it is closed then."""
+        try:
+            await self._serve_any(stream, peer, secure=isinstance(stream, trio.SSLStream))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            logger.debug("connection ended: %r", error)
+
+    async def _serve_any(self, stream: trio.abc.Stream, peer: str, *, secure: bool) -> None:
+        reader = _StreamReader(stream, secure=secure)
+        try:
+            data, head = await self._read_head(reader)
+            if isinstance(head, Refused):
+                await self._refuse_head(reader, head)
+            elif head is not None and self._is_ours(head):
+                await self._serve_head(head, data, reader, peer)
+            elif head is not None:
+                await self._host.serve(replay(stream, data, self._engine.limits.write_timeout))
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    # Both
+
+    async def _read_head(self, reader: _Reader) -> tuple[bytes, RequestHead | Refused | None]:
+        """Read up to the end of the request head, within its bounds. Spec: LIM-2, EIO-HTTP-5.
+
+        Returns:
+            All that was read, with the head, why it is refused, or None if the peer sent nothing whole.
+        """
+        limits = self._engine.limits
+        if self._engine.handshakes >= limits.handshakes:
+            crowded = Refused(Refusal.OVERLOADED, "too many handshakes at once", rule="TOO_MANY_HANDSHAKES")
+            return b"", crowded
+        data = bytearray()
+        with self._half_open(), trio.move_on_after(limits.header_timeout):
+            while (end := data.find(HEAD_END)) < 0 and len(data) <= limits.header_bytes:
+                more = await reader.receive()
+                if not more:
+                    return b"", None
+                data += more
+            if not 0 <= end <= limits.header_bytes:
+                too_large = f"a head is {limits.header_bytes} bytes at most"
+                return b"", Refused(Refusal.HEAD_TOO_LARGE, too_large)
+            return bytes(data), parse_head(bytes(data[: end + len(HEAD_END)]), limits)
+        if not data:
+            return b"", None
+        return b"", Refused(Refusal.REQUEST_TIMEOUT, "the request head did not arrive in time")
+
+    @contextmanager
+    def _half_open(self) -> Iterator[None]:
+        self._engine.handshakes += 1
+        try:
+            yield
+        finally:
+            self._engine.handshakes -= 1
+
+    async def _refuse_head(self, reader: _Reader, refused: Refused) -> None:
+        self._engine.counters.refusals[refused.rule or refused.refusal.name] += 1
+        await self._refuse(reader, refused, ())
+
+    def _is_ours(self, head: RequestHead) -> bool:
+        """Tell whether it asks for a WebSocket on our path."""
+        return head.wants_websocket and is_engine_path(self._engine.settings, head.path)
+
+    async def _answer(self, reader: _Reader, answer: bytes) -> None:
+        """Send the last answer of a connection, so that unread input does not destroy it on its way."""
+        with trio.move_on_after(self._engine.limits.close_timeout):
+            await reader.send(answer)
+            await reader.linger()
+
+    async def _serve_head(self, head: RequestHead, data: bytes, reader: _Reader, peer: str) -> None:
+        request = HttpRequest(
+            method=head.method,
+            path=head.path,
+            query_string=head.query,
+            headers=head.headers,
+            address=peer,
+            secure=reader.secure,
+            websocket=True,
+        )
+        target, session_id = await self._admission.admit_websocket(request)
+        headers = self._admission.answer_headers(request, initial=isinstance(target, Opening))
+        if isinstance(target, HttpResponse):
+            whole = build_response(target.status, target.body, (*target.headers, *headers))
+            await self._answer(reader, whole)
+            return
+        end = data.find(HEAD_END) + len(HEAD_END)
+        if isinstance(target, Refused):
+            await self._refuse(reader, target, headers)
+            return
+        answer = accept_websocket(data[:end], headers)
+        if isinstance(answer, Refused):
+            self._admission.hooks.refused(request, answer)
+            await self._refuse(reader, answer, headers)
+            return
+        await reader.send(answer)
+        transport = reader.websocket(data[end:], self._engine, base64=wants_base64(request))
+        try:
+            await run_websocket(self._engine, target, session_id, transport)
+        except NotRunning as error:
+            logger.error("%s", error)
+
+    async def _refuse(self, reader: _Reader, refused: Refused, headers: tuple[Header, ...]) -> None:
+        more = tuple(header for header in refusal_headers(refused) if header[0] == "Retry-After")
+        await self._answer(reader, build_refusal(refused, (*more, *headers)))
+
+
+class _SocketReader:
+    """Reads and answers a handshake on a plain socket."""
+
+    secure = False
+
+    def __init__(self, accepted: socket.socket) -> None:
+        self._socket = accepted
+
+    async def receive(self) -> bytes:
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.recv(_RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+
+    async def send(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+
+    async def linger(self) -> None:
+        """Stop sending, and read on until the peer has closed."""
+        self._socket.shutdown(socket.SHUT_WR)
+        while await self.receive():
+            pass
+
+    def websocket(self, rest: bytes, engine: Engine, *, base64: bool) -> SocketWebSocket:
+        return SocketWebSocket(self._socket, rest, engine.settings.max_payload_bytes, engine.limits, base64)
+
+
+class _StreamReader:
+    """Reads and answers a handshake on a stream."""
+
+    def __init__(self, stream: trio.abc.Stream, *, secure: bool) -> None:
+        self._stream = stream
+        self.secure = secure
+
+    async def receive(self) -> bytes:
+        return bytes(await self._stream.receive_some(_RECEIVE_BYTES))
+
+    async def send(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+    async def linger(self) -> None:
+        """Stop sending, and read on until the peer has closed; on a stream that can be half closed."""
+        if not isinstance(self._stream, trio.abc.HalfCloseableStream):
+            return
+        await self._stream.send_eof()
+        while await self.receive():
+            pass
+
+    def websocket(self, rest: bytes, engine: Engine, *, base64: bool) -> StreamWebSocket:
+        return StreamWebSocket(self._stream, rest, engine.settings.max_payload_bytes, engine.limits, base64)
+
+
+_Reader = _SocketReader | _StreamReader
+
+
+def open_listeners(host: str | None, port: int, bind: tuple[str, ...]) -> list[socket.socket]:
+    """Open listening sockets.
+
+    Args:
+        host: Address or name; None opens only what `bind` names.
+        port: TCP port; 0 takes a free one.
+        bind: More addresses: `127.0.0.1:3000`, `[::1]:3000`, `unix:/run/broker.sock`.
+
+    Raises:
+        OSError: One of them cannot be opened; then none stays open.
+        ValueError: An address cannot be read.
+    """
+    opened: list[socket.socket] = []
+    try:
+        if host is not None:
+            opened += _open_tcp(host, port)
+        for address in bind:
+            if address.startswith("unix:"):
+                opened.append(_open_unix(address.removeprefix("unix:")))
+            else:
+                opened += _open_tcp(*parse_address(address))
+    except BaseException:
+        for listening in opened:
+            listening.close()
+        raise
+    return opened
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Split `host:port`, with brackets around an IPv6 host.
+
+    Raises:
+        ValueError: It is nothing of the kind.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError(f"cannot listen on {address!r}; expected HOST:PORT, [IPV6]:PORT or unix:PATH")
+    return host.strip("[]"), int(port)
+
+
+def _open_tcp(host: str, port: int) -> list[socket.socket]:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    opened: list[socket.socket] = []
+    for family, kind, number, _, address in dict.fromkeys(found):
+        listening = socket.socket(family, kind, number)
+        opened.append(listening)
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # A name such as localhost means one port on all its addresses.
+        wanted = opened[0].getsockname()[1] if len(opened) > 1 else port
+        try:
+            listening.bind((address[0], wanted, *address[2:]))
+            listening.listen(BACKLOG)
+            listening.setblocking(False)
+        except OSError:
+            for one in opened:
+                one.close()
+            raise
+    return opened
+
+
+def _open_unix(path: str) -> socket.socket:
+    if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
+        os.unlink(path)  # left behind by a server that was killed
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(path)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def describe(listening: socket.socket, scheme: str) -> str:
+    """Return the URL of a listening socket."""
+    name = listening.getsockname()
+    if isinstance(name, (str, bytes)):
+        return f"unix:{os.fsdecode(name)}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{scheme}://{host}:{name[1]}"
