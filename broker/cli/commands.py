@@ -1,0 +1,132 @@
+"""Carry out the commands: gather what one needs, then serve until told to end."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import ssl
+import sys
+from typing import Any
+
+import trio
+
+from broker.cli import logs
+from broker.cli.arguments import DEFAULT_HOST, DEFAULT_PORT, Address
+from broker.cli.errors import CommandError
+from broker.cli.loading import load_application, load_broker
+from broker.cli.screen import Screen
+from broker.cli.serving import Service, run
+from broker.flow.settings import ConfigError, Settings
+
+logger = logging.getLogger("broker.cli")
+
+
+def check_config(file: str) -> int:
+    """Print the settings that a file and the environment give.
+
+    Raises:
+        CommandError: They are wrong; one line for each problem.
+    """
+    try:
+        settings = Settings.load(file)
+    except ConfigError as error:
+        raise CommandError(*error.problems) from error
+    sys.stdout.write("\n".join(settings.describe()) + "\n")
+    return 0
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Serve the chat demo until a signal ends it.
+
+    Raises:
+        CommandError: It cannot listen at the address.
+    """
+    from broker.demo import app, create_broker  # needed here alone; serve does without
+
+    logs.configure(arguments.log_level, arguments.log_format)
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    address = Address(f"{host}:{arguments.port}", arguments.host, arguments.port)
+    service = Service(
+        broker=create_broker(), addresses=[address], app=app, drain_timeout=arguments.drain_timeout
+    )
+    return trio.run(functools.partial(run, service))
+
+
+def harness(arguments: argparse.Namespace) -> int:
+    """Serve the control interface of the test harness until a signal ends it.
+
+    The first line of the output is its URL.
+
+    Raises:
+        CommandError: It cannot listen at the port.
+    """
+    from broker.cli.harnessing import run_harness  # the harness is needed here alone
+
+    logs.configure(arguments.log_level, arguments.log_format)
+    return trio.run(run_harness, arguments.port)
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve a broker until a signal ends it.
+
+    Raises:
+        CommandError: The broker cannot be found or made, its settings are wrong, or it cannot listen.
+    """
+    logs.configure(arguments.log_level, arguments.log_format)
+    try:
+        broker = load_broker(arguments.target, arguments.config)
+    except ConfigError as error:
+        raise CommandError(*error.problems) from error
+    service = Service(
+        broker=broker,
+        addresses=arguments.bind or [Address(f"{DEFAULT_HOST}:{DEFAULT_PORT}", DEFAULT_HOST, DEFAULT_PORT)],
+        app=None if arguments.app is None else load_application(arguments.app),
+        ssl_context=_tls(arguments.certfile, arguments.keyfile),
+        drain_timeout=arguments.drain_timeout,
+    )
+    for line in broker.settings.describe():
+        logger.info("%s", line)
+    return trio.run(functools.partial(run, service))
+
+
+def connect(arguments: argparse.Namespace) -> int:
+    """Be a client in the terminal until told to end.
+
+    Raises:
+        CommandError: The options cannot be.
+    """
+    from broker.cli import connecting  # needed here alone
+
+    options: dict[str, Any] = {"auth": arguments.auth, "path": arguments.path}
+    if arguments.namespace:
+        options["namespaces"] = arguments.namespace
+    if arguments.transport:
+        options["transports"] = (arguments.transport,)
+    once = [("emit", said) for said in arguments.emit or ()] + [
+        ("call", said) for said in arguments.call or ()
+    ]
+    plan = connecting.Plan(
+        url=arguments.url,
+        options=options,
+        once=[" ".join((verb, *said)) for verb, said in once],
+        timeout=arguments.timeout,
+    )
+    colour = connecting.colour_wanted(arguments.no_color, os.environ.get("NO_COLOR"))
+    screen = Screen(sys.stdout, arguments.json, colour)
+    return trio.run(connecting.run, plan, screen, sys.stdin)
+
+
+def _tls(certfile: str | None, keyfile: str | None) -> ssl.SSLContext | None:
+    if certfile is None:
+        if keyfile is not None:
+            raise CommandError("--keyfile needs --certfile")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        files = certfile if keyfile is None else f"{certfile} with {keyfile}"
+        raise CommandError(f"cannot use {files} for TLS: {error.strerror or error}") from error
+    return context

@@ -1,0 +1,41 @@
+"""Run the test harness as a process, until a signal comes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import trio
+
+from broker.cli.arguments import DEFAULT_HOST
+from broker.cli.errors import EXIT_FAILED, CommandError
+from broker.testing.process import serve_harness
+
+
+async def run_harness(port: int) -> int:
+    """Serve the control interface and print its URL; the first Ctrl-C or SIGTERM ends it.
+
+    Raises:
+        CommandError: It cannot listen at the port.
+    """
+    failures: list[str] = []
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            async with trio.open_nursery() as nursery:
+                server = await nursery.start(serve_harness, DEFAULT_HOST, port)
+                sys.stdout.write(f"{server.url}\n")
+                sys.stdout.flush()
+                await anext(aiter(signals))
+                nursery.cancel_scope.cancel()
+        except* OSError as group:
+            failures += [f"cannot listen on {DEFAULT_HOST}:{port}: {error}" for error in _leaves(group)]
+    if failures:
+        raise CommandError(*failures, exit_code=EXIT_FAILED)
+    return 0
+
+
+def _leaves(group: BaseExceptionGroup[OSError]) -> list[OSError]:
+    leaves: list[OSError] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

@@ -1,0 +1,124 @@
+"""Serve a broker until a signal comes, then end it in good order."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import trio
+from attrs import field, frozen
+
+from broker import Broker
+from broker.cli.arguments import Address
+from broker.cli.errors import EXIT_FAILED, CommandError
+
+logger = logging.getLogger("broker.cli")
+
+_TOLD = {
+    errno.EADDRINUSE: "the address is in use; is another server running there?",
+    errno.EACCES: "that needs more rights than this process has",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
+
+
+@frozen(kw_only=True)
+class Service:
+    """Hold what is served, where and how.
+
+    Attributes:
+        broker: The broker.
+        addresses: Where it listens; at least one.
+        app: The ASGI application for all other paths, or None.
+        ssl_context: TLS for all TCP addresses, or None.
+        drain_timeout: Seconds that connections may take to end.
+    """
+
+    broker: Broker
+    addresses: list[Address] = field(factory=list)
+    app: Any = None
+    ssl_context: ssl.SSLContext | None = None
+    drain_timeout: float = 30.0
+
+
+async def run(service: Service, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> int:
+    """Serve until the first Ctrl-C or SIGTERM and drain then; a second one cancels at once.
+
+    Args:
+        service: What to serve, where and how.
+        task_status: Receives the running server.
+
+    Returns:
+        The exit code of a clean end, 0.
+
+    Raises:
+        CommandError: It cannot listen at one of the addresses.
+    """
+    failures: list[OSError] = []
+    server: Any = None
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            try:
+                server = await nursery.start(_startable(service))
+            except* OSError as group:
+                failures += _leaves(group)
+            if failures:
+                nursery.cancel_scope.cancel()
+            else:
+                logger.info("listening on %s (Ctrl-C to end)", " ".join(server.urls))
+                task_status.started(server)
+                await _wait_signal(signals)
+                logger.info(
+                    "ending: up to %g s for connections; Ctrl-C again to end at once", service.drain_timeout
+                )
+                nursery.start_soon(_cancel_at_signal, signals, nursery.cancel_scope)
+                await service.broker.drain(deadline=service.drain_timeout)
+                nursery.cancel_scope.cancel()
+    if failures:
+        raise CommandError(*(told(error, service) for error in failures), exit_code=EXIT_FAILED)
+    logger.info("ended")
+    return 0
+
+
+def _startable(service: Service) -> Callable[..., Awaitable[Any]]:
+    """Return what a nursery starts: `Broker.serve` with its arguments."""
+    first = next((address for address in service.addresses if address.host is not None), Address(""))
+    return functools.partial(
+        service.broker.serve,
+        first.host,
+        first.port,
+        bind=[address.text for address in service.addresses if address is not first],
+        ssl_context=service.ssl_context,
+        app=service.app,
+    )
+
+
+async def _wait_signal(signals: AsyncIterator[int]) -> None:
+    number = await anext(signals)
+    logger.info("received %s", signal.Signals(number).name)
+
+
+async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await _wait_signal(signals)
+    scope.cancel()
+
+
+def _leaves(group: BaseExceptionGroup[OSError]) -> list[OSError]:
+    leaves: list[OSError] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves
+
+
+def told(error: OSError, service: Service) -> str:
+    """Return the sentence that says where it could not listen, and why."""
+    where = ", ".join(address.text for address in service.addresses)
+    if isinstance(error, socket.gaierror):
+        return f"cannot listen on {where}: the name of the host is not known"
+    why = _TOLD.get(error.errno or 0, error.strerror or str(error))
+    return f"cannot listen on {where}: {why}"
