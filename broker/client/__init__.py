@@ -1,0 +1,1 @@
+"""The Trio client of a Socket.IO server."""
