@@ -1,0 +1,1 @@
+"""Measures the broker beside a physical limit, Node's server and python-socketio."""
