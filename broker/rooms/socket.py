@@ -289,7 +289,7 @@ class Socket(Inbound):
         if not self._connection.let_in(self):
             return False
         self.connected = self.was_connected = True
-        self.namespace.sockets[self.id] = self
+        self.namespace.add(self)
         rooms, self._shown_rooms = self.rooms, None
         self.join(*rooms)
         return True
@@ -304,7 +304,7 @@ class Socket(Inbound):
         self._shown_rooms = self.rooms
         self.leaving = reason
         self.connected = False
-        self.namespace.sockets.pop(self.id, None)
+        self.namespace.remove(self)
         self.namespace.index.leave_all(self)
         self.cancel_all()
 
