@@ -28,6 +28,7 @@ from .rooms.collecting import BroadcastAcks
 from .rooms.fanout import EmitResult
 from .rooms.namespace import Namespace
 from .rooms.parent import ParentNamespace
+from .rooms.presence import Presence, PresenceChange
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
 from .server.broker import Broker, Server, Statistics
@@ -68,6 +69,8 @@ __all__ = [
     "PacketDecoder",
     "ParentNamespace",
     "Parser",
+    "Presence",
+    "PresenceChange",
     "Recovery",
     "RemoteSocket",
     "Server",

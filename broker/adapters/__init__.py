@@ -1,1 +1,1 @@
-"""What links the nodes of a cluster: the seam to the rooms, the engine of requests, and Redis."""
+"""What reaches beyond one connection and one process: kept sessions and events, and the bus between nodes."""

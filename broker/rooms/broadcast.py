@@ -21,6 +21,7 @@ from protocol.socketio.packet import RESERVED_EVENTS
 
 from .collecting import BroadcastAcks, Collector, note_outcome
 from .fanout import EmitResult
+from .identity import user_room
 from .remote import RemoteSocket, remote_socket
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class Broadcast:
     def in_(self, *rooms: str) -> Broadcast:
         """Add rooms to send to; the same as `to`."""
         return self.to(*rooms)
+
+    def to_user(self, *users: str) -> Broadcast:
+        """Add all sockets of users, by the identity that a middleware has set."""
+        return evolve(self, rooms=self.rooms + tuple(map(user_room, users)))
 
     def except_(self, *rooms: str) -> Broadcast:
         """Leave out everyone in these rooms; wins over `to`."""
