@@ -12,7 +12,6 @@ import trio
 from broker.adapters.base import Answers, Bus, Link
 from broker.flow.errors import ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
-from broker.flow.scopes import cleanup_window
 from protocol import DisconnectReason
 
 from .broadcast import Broadcast, check_event
@@ -225,7 +224,7 @@ class Namespace(Listening, Sending):
         if handler is None:
             return
         args = (socket, reason)[: 1 + int(min(handler.max_args, 1))]
-        with cleanup_window(self.engine.limits.cleanup_timeout) as window:
+        with self.engine.ending_window(self.engine.limits.cleanup_timeout) as window:
             try:
                 result = handler.function(*args)
                 if isawaitable(result):
