@@ -28,7 +28,7 @@ CANARIES = int(os.environ.get("BROKER_CANARIES", "3"))
 TIMED = CANARIES >= 20
 """Whether this is the long form, in which the canaries are timed."""
 
-FLOOR = 0.1
+FLOOR = 0.15
 """Seconds up to which a p99 passes, whatever it was before the attack.
 
 Attacker, canaries and broker share one thread: to build a megabyte of odd frames, or to unpack what comes
@@ -101,6 +101,8 @@ class Canary:
 
     async def talk(self, stopping: Callable[[], bool]) -> None:
         """Send one number after another until told to stop."""
+        if TIMED:
+            await self._pause()  # each has its own moment
         while not stopping() or self.sent < _LEAST_ROUNDS:
             self.sent += 1
             began = trio.current_time()
