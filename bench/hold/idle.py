@@ -22,7 +22,7 @@ def measure(plan: Plan) -> list[Claim]:
     One server and one generator hold as many as the limit of open files lets them; so there may be several.
     """
     wanted = plan.full_or(20_000, 200)
-    seconds = 3.0 if plan.short else plan.minutes_idle * 60
+    seconds = 2.0 if plan.short else plan.minutes_idle * 60
     pairs = math.ceil(wanted / max(1, raise_file_limit() - SPARE_FILES))
     each = math.ceil(wanted / pairs)
     with contextlib.ExitStack() as stack:

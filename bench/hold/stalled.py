@@ -13,7 +13,7 @@ from .service import Service, running_service
 SIZE = 1024
 OUT_WITHIN = 15.0
 MEMORY_KIB = 64 * 1024  # what the messages that wait may add: they are shared, not copied
-SHORT_FLOOR_MS = 250.0  # on a busy machine only more than this tells anything
+SHORT_FLOOR_MS = 500.0  # on a busy machine only more than this tells anything
 FULL_FLOOR_MS = 25.0
 
 
@@ -30,7 +30,7 @@ def measure(plan: Plan) -> list[Claim]:
     healthy = plan.full_or(1_000, 30)
     rooms = plan.full_or(20, 3)
     rate = plan.full_or(1_000, 300)
-    seconds = plan.full_or(60, 3)
+    seconds = plan.full_or(60, 2)
     limits: dict[str, Any] = {"write_timeout": 1.0, "close_timeout": 0.5} if plan.short else {}
     alone = _run(plan, healthy, 0, rooms, rate, seconds, limits)
     say(f"stalled: {healthy} healthy clients alone: {alone.heard}")
