@@ -4,6 +4,7 @@ from protocol import ClientReason, DisconnectReason, Limits
 
 from .adapters.base import Answers, Gap
 from .adapters.errors import BusError, BusRefused, BusUnavailable
+from .adapters.redis.adapter import RedisAdapter
 from .client.backoff import Backoff
 from .client.client import Client, open_client
 from .client.errors import BufferFull, ConnectError
@@ -74,6 +75,7 @@ __all__ = [
     "PresenceChange",
     "Readiness",
     "Recovery",
+    "RedisAdapter",
     "RemoteSocket",
     "Server",
     "Settings",
