@@ -179,7 +179,15 @@ class Broker(Listening, Sending):
         self._scope_manager = trio.open_nursery()
         self._nursery = await self._scope_manager.__aenter__()
         self._engine.draining = False
-        await self._nursery.start(self._engine.run)
+        try:
+            await self._nursery.start(self._engine.run)
+        except BaseException:
+            # Cancelled here there is no exit that would close the nursery.
+            self._nursery.cancel_scope.cancel()
+            self._nursery = None
+            manager, self._scope_manager = self._scope_manager, None
+            await manager.__aexit__(None, None, None)  # noqa: ASYNC102 - its own exit
+            raise
         return self
 
     async def __aexit__(
