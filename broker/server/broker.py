@@ -197,13 +197,14 @@ class Broker(Listening, Sending):
         self._nursery = await self._scope_manager.__aenter__()
         self._engine.draining = False
         self._engine.readiness.refusing = None
-        await self._nursery.start(self._engine.run)
-        if self._directory.bus is not None:
-            try:
+        try:
+            await self._nursery.start(self._engine.run)
+            if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
-            except BaseException:
-                await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
-                raise
+        except BaseException:
+            # Failed or cancelled here, there is no exit that would close the nursery.
+            await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
+            raise
         return self
 
     async def _leave_scope(self) -> None:
