@@ -87,6 +87,10 @@ class Namespace(Listening, Sending):
             room: frozenset(socket.id for socket in members) for room, members in self.index.rooms.items()
         }
 
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets."""
+        return self.sockets.values()
+
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets."""
         return Broadcast(self)

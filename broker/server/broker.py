@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -28,6 +28,7 @@ from broker.rooms.directory import Directory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
 from broker.rooms.presence import Presence
+from broker.rooms.socket import Socket
 from broker.rooms.verbs import Listening, Sending
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
@@ -127,6 +128,10 @@ class Broker(Listening, Sending):
     def registry(self) -> HandlerRegistry:
         """What is registered for the default namespace."""
         return self._main.registry
+
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets of the default namespace."""
+        return self._main.members()
 
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets of the default namespace."""
