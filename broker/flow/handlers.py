@@ -8,6 +8,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from .errors import EventError
+from .overflow import Policies
 from .typed import TypedArguments, compile_arguments
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -98,9 +99,10 @@ class HandlerRegistry:
         incoming: Called with each event that comes in, before its handler.
         outgoing: Called with each event that goes out.
         rooms: Called when rooms and memberships come and go.
+        policies: What becomes of events that clients cannot take.
     """
 
-    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "rooms")
+    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "policies", "rooms")
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
@@ -108,6 +110,7 @@ class HandlerRegistry:
         self.incoming: list[Callable[..., Any]] = []
         self.outgoing: list[Callable[..., Any]] = []
         self.rooms: list[Callable[..., Any]] = []
+        self.policies = Policies()
 
     def on(self, event: str, concurrency: int) -> Callable[[Function], Function]:
         """Return a decorator that registers a handler.

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import trio
 
+from broker.flow.budget import Budget
 from broker.flow.codec import make_codec
 from broker.flow.counters import Counters
 from broker.flow.errors import NotRunning
@@ -44,6 +45,7 @@ class Engine:
         settings: The settings in force.
         codec: Writes and reads Socket.IO packets.
         counters: Counts by cause.
+        budget: What all outboxes hold together.
         timers: Heartbeat and deadlines.
         sessions: By session id.
         handshakes: How many connections have not sent their request head yet.
@@ -55,6 +57,7 @@ class Engine:
         self.limits = settings.limits
         self.codec = make_codec(settings.parser)
         self.counters = Counters()
+        self.budget = Budget(settings.limits.outboxes_bytes)
         self.sessions: dict[str, Session] = {}
         self.draining = False
         self.handshakes = 0
