@@ -140,6 +140,10 @@ async def test_keep_latest() -> None:
 async def test_one_message_may_exceed_the_budget_alone() -> None:
     outbox, _, _ = make(outbox_hard_bytes=10, outbox_soft_bytes=5)
     assert outbox.offer(message("x" * 100)) is Verdict.QUEUED
+    assert outbox.offer(message("y" * 10)) is Verdict.QUEUED
+    assert outbox.offer(message("z")) is Verdict.CLOSED
+    outbox, _, _ = make(outbox_hard_bytes=10, outbox_soft_bytes=5)
+    assert outbox.offer(message("x" * 10)) is Verdict.QUEUED
     assert outbox.offer(message("y")) is Verdict.CLOSED
 
 
