@@ -383,7 +383,7 @@ class Broker(Listening, Sending):
         return Statistics(
             sessions=len(self._engine.sessions),
             sockets={name: len(one.sockets) for name, one in self._directory.namespaces.items()},
-            queued_bytes=sum(session.outbox.queued_bytes for session in self._engine.sessions.values()),
+            queued_bytes=self._engine.budget.total,
             dropped=counters.dropped.copy(),
             disconnects=counters.disconnects.copy(),
             refusals=counters.refusals.copy(),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from broker.flow.alarms import Alarms
+from broker.flow.budget import Budget
 from broker.flow.codec import make_codec
 from broker.flow.counters import Counters
 from broker.flow.errors import NotRunning
@@ -48,6 +49,7 @@ class Engine:
         settings: The settings in force.
         codec: Writes and reads Socket.IO packets.
         counters: Counts by cause.
+        budget: What all outboxes hold together.
         timers: Heartbeat and deadlines.
         alarms: Calls at times of their own.
         readiness: Whether it is ready for clients.
@@ -62,6 +64,7 @@ class Engine:
         self.limits = settings.limits
         self.codec = make_codec(settings.parser)
         self.counters = Counters()
+        self.budget = Budget(settings.limits.outboxes_bytes)
         self.sessions: dict[str, Session] = {}
         self.draining = False
         self.readiness = Readiness()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 import trio
 
@@ -11,7 +13,9 @@ from protocol import DisconnectReason, Limits
 from protocol.websocket import FrameReader, Received, build_close
 
 from .base import PushTransport, TransportEnded
-from .framed import build_frames, stream_ended
+from .framed import frame_base64, frame_plain, stream_ended
+
+_PIECE_BYTES = 16_384  # what has `write_timeout` to be taken; the size of a record of TLS
 
 
 class StreamWebSocket(PushTransport):
@@ -53,8 +57,14 @@ class StreamWebSocket(PushTransport):
         return self._reader.feed(data)
 
     async def write(self, messages: Sequence[EncodedMessage]) -> None:
-        """Send messages as one piece; a stream whose write was cut short is never used again."""
-        await self._send(build_frames(messages, self._base64))
+        """Send messages piece by piece; a stream whose write was cut short is never used again."""
+        frames = list(map(frame_base64 if self._base64 else frame_plain, messages))
+        ends = list(accumulate(map(len, frames)))
+        data = b"".join(frames)
+        for start in range(0, len(data), _PIECE_BYTES):
+            self.moved()
+            await self._send(data[start : start + _PIECE_BYTES])
+            self.written = bisect_right(ends, start + _PIECE_BYTES)
 
     async def _send(self, data: bytes) -> None:
         sent = False
