@@ -100,9 +100,20 @@ class HandlerRegistry:
         outgoing: Called with each event that goes out.
         rooms: Called when rooms and memberships come and go.
         policies: What becomes of events that clients cannot take.
+        presence: Called when users come online or go, by `join` or `leave`.
+        server: Handlers of the events of other nodes, by event.
     """
 
-    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "policies", "rooms")
+    __slots__ = (
+        "handlers",
+        "incoming",
+        "middlewares",
+        "outgoing",
+        "policies",
+        "presence",
+        "rooms",
+        "server",
+    )
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
@@ -111,6 +122,8 @@ class HandlerRegistry:
         self.outgoing: list[Callable[..., Any]] = []
         self.rooms: list[Callable[..., Any]] = []
         self.policies = Policies()
+        self.presence: list[tuple[str, Callable[..., Any]]] = []
+        self.server: dict[str, Callable[..., Any]] = {}
 
     def on(self, event: str, concurrency: int) -> Callable[[Function], Function]:
         """Return a decorator that registers a handler.

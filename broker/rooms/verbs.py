@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.overflow import OverflowPolicy, make_policy
 
+from .presence import PRESENCE_KINDS, PresenceKind
+
 if TYPE_CHECKING:
-    from .broadcast import Broadcast, BroadcastAcks
+    from broker.adapters.base import Answers
+
+    from .broadcast import Broadcast
+    from .collecting import BroadcastAcks
     from .fanout import EmitResult
     from .remote import RemoteSocket
     from .socket import Socket
@@ -83,6 +88,45 @@ class Listening(ABC):
         self.registry.outgoing.append(listener)
         return listener
 
+    def on_server_event(self, event: str) -> Callable[[Function], Function]:
+        """Register a handler for what other nodes send with `server_side_emit`: `handler(*arguments)`.
+
+        What it returns is the answer, if one is wanted: of a tuple the first value, `NO_ACK` for none.
+
+        Raises:
+            ValueError: The event has a handler.
+        """
+        handlers = self.registry.server
+
+        def register(function: Function) -> Function:
+            if event in handlers:
+                raise ValueError(f"the server-side event {event!r} is handled already")
+            handlers[event] = function
+            return function
+
+        return register
+
+    def on_presence(self, kind: PresenceKind) -> Callable[[Function], Function]:
+        """Register a handler for users who come online or go: `handler(change)`, sync or async.
+
+        Called once for a user, however many sockets they have, and on every node; one call after the other,
+        in order. Who came and went before a call could begin is not told of.
+
+        Args:
+            kind: `join` or `leave`.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        if kind not in PRESENCE_KINDS:
+            raise ValueError(f"presence has {' and '.join(PRESENCE_KINDS)}, not {kind!r}")
+
+        def register(handler: Function) -> Function:
+            self.registry.presence.append((kind, handler))
+            return handler
+
+        return register
+
     def on_room(self, listener: Callable[..., Any]) -> Callable[..., Any]:
         """Call this when rooms come and go: `listener(event, room, socket)`, a plain function.
 
@@ -126,6 +170,14 @@ class Sending(ABC):
         """Choose everyone in these rooms; the same as `to`."""
         return self.everyone().to(*rooms)
 
+    def to_user(self, *users: str) -> Broadcast:
+        """Choose all sockets of users, by the identity that a middleware has set.
+
+        A user is reached like a room, whatever node the sockets are on; nobody can be put into that room but
+        by `Socket.identity`.
+        """
+        return self.everyone().to_user(*users)
+
     def except_(self, *rooms: str) -> Broadcast:
         """Choose everyone but those in these rooms."""
         return self.everyone().except_(*rooms)
@@ -148,8 +200,8 @@ class Sending(ABC):
         """Choose everyone, with a timeout for `call`."""
         return self.everyone().timeout(seconds)
 
-    async def fetch_sockets(self) -> list[RemoteSocket]:
-        """Return a view of each socket."""
+    async def fetch_sockets(self) -> Answers[RemoteSocket]:
+        """Return a view of each socket, of all nodes; see `Broadcast.fetch_sockets`."""
         return await self.everyone().fetch_sockets()
 
     async def sockets_join(self, *rooms: str) -> None:
