@@ -14,7 +14,7 @@ from protocol.websocket import FrameReader, Received, build_close
 
 from .base import TOO_SLOW, TransportEnded, WebSocketTransport
 from .framed import build_frames, frame_base64, frame_plain, stream_ended
-from .tcp_progress import acknowledged, unacknowledged
+from .tcp_progress import PingDelivery, acknowledged
 
 _RECEIVE_BYTES = 65_536
 _BATCH_BYTES = 262_144
@@ -43,7 +43,7 @@ class SocketWebSocket(WebSocketTransport):
         self._base64 = base64
         self._outbox: Outbox | None = None
         self._writing = False
-        self._in_front: tuple[int, int] | None = None
+        self._ping = PingDelivery(sock)
         self._start_soon: Callable[..., None] | None = None
         self.send_now: Callable[[bytes], int] | None = None if base64 else sock.send
 
@@ -113,24 +113,13 @@ class SocketWebSocket(WebSocketTransport):
 
     def expect_pong(self) -> None:
         """Note how far the peer has got, and how far it must get before it sees the PING."""
-        outbox = self._outbox
-        self._in_front = None
-        waiting = unacknowledged(self._sock) + (outbox.begun_bytes if outbox is not None else 0)
-        if waiting and (progress := acknowledged(self._sock)) is not None:
-            self._in_front = (progress, progress + waiting)
+        self._ping.begin(0 if self._outbox is None else self._outbox.begun_bytes)
 
     def delays_ping(self) -> bool:
         """Tell whether the PING waits to be written, or the peer still takes what was sent before it."""
         if self._outbox is not None and self._outbox.has_urgent:
             return True  # the deadline of the write holds
-        if self._in_front is None:
-            return False
-        before, end = self._in_front
-        progress = acknowledged(self._sock)
-        if progress is None or progress <= before:
-            return False
-        self._in_front = (progress, end) if progress < end else None
-        return True
+        return self._ping.is_moving()
 
     async def _write_backlog(self) -> None:
         try:
