@@ -130,7 +130,7 @@ async def check_rooms(cluster: Cluster, member: Member, names: list[str]) -> Non
 
 
 async def until_fetched(cluster: Cluster, room: str, names: list[str]) -> None:
-    """Joins and leaves take effect when they arrive, at other processes: ask every node until all see it so."""
+    """Joins and leaves take effect as they arrive, elsewhere: ask every node until all see it so."""
     wanted = sorted(cluster.ids[name] for name in names)
     with trio.fail_after(5):
         for member in cluster.members:
