@@ -36,6 +36,7 @@ class Limits:
     outbox_soft_bytes: int = 262_144  # Redis' two-level idea: a quarter of the hard budget
     outbox_soft_time: float = 10.0  # how long the soft budget may be exceeded
     outbox_messages: int = 16_384  # bounds the overhead of many tiny messages
+    outboxes_bytes: int = 536_870_912  # all outboxes together; RabbitMQ's share: a quarter of 2 GiB
     write_timeout: float = 10.0  # NATS: a write that makes no progress
     inbox_messages: int = 256  # events of one socket that wait for its handlers
     pause_timeout: float = 60.0  # how long a full inbox may stop the reading
@@ -52,6 +53,13 @@ class Limits:
     sessions_per_address: int = 1_000  # a large office behind one address; see `proxy_addresses`
     handshakes: int = 10_000  # connections whose request head is not complete, all together
     dynamic_namespaces: int = 10_000  # children made by patterns and predicates
+
+    # What other nodes may cost, and what may wait for them.
+    bus_message_bytes: int = 16_777_216  # one message of another node; larger ones are passed over
+    bus_buffer_bytes: int = 8_388_608  # what waits for a bus that is away; 8 outboxes
+    bus_requests: int = 1_000  # questions of one namespace that wait for other nodes
+    bus_tasks: int = 1_000  # server-side events and acks of one namespace at work for other nodes
+    bus_ack_timeout: float = 300.0  # how long another node may have this one wait for acks
 
     # How long an ending may take.
     cleanup_timeout: float = 5.0  # handlers after cancellation and the disconnect handler

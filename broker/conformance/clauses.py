@@ -8,6 +8,8 @@ from importlib.resources import files
 import orjson
 
 NOT_OBSERVABLE: dict[str, str] = {
+    "EIO-HB-9": "needs a client behind a slow line, longer than a run of the kit",
+    "FLOW-9": "needs a client that does not read for longer than a run of the kit",
     "GEN-1": "how to read the text",
     "GEN-2": "how to read the text",
     "GEN-3": "how to read the text",
@@ -19,6 +21,7 @@ NOT_OBSERVABLE: dict[str, str] = {
     "SIO-PARSER-2": "the fixture speaks the default parser",
     "SIO-PARSER-3": "the fixture speaks the default parser",
     "SIO-PARSER-4": "the fixture speaks the default parser",
+    **{f"SIO-REC-{number}": "an option of servers, tested with the broker" for number in range(1, 12)},
     "SEC-1": "advice about deployment",
     "SEC-2": "advice about logs of proxies",
     "SEC-5": "what an application does with values",

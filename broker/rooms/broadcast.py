@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
+from broker.adapters.base import Answers, Link
+from broker.adapters.errors import BusUnavailable
 from broker.flow.acks import AckWaiter, single_value
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import BrokerError, Disconnected, TooManyAcks
+from broker.flow.errors import BrokerError, Disconnected
 from broker.flow.outbox import Verdict
-from protocol import DisconnectReason
+from broker.flow.overflow import OverflowPolicy, Policy, make_policy
+from protocol.bus.options import BroadcastOptions
 from protocol.socketio.packet import RESERVED_EVENTS
 
+from .collecting import BroadcastAcks, Collector, note_outcome
 from .fanout import EmitResult
+from .identity import user_room
+from .remote import RemoteSocket, remote_socket
 
 if TYPE_CHECKING:
     from .namespace import Namespace
-    from .remote import RemoteSocket
     from .socket import Socket
-
-
-@frozen
-class BroadcastAcks:
-    """Who answered a broadcast, and who did not.
-
-    Attributes:
-        responses: Socket id and value, in the order of arrival.
-        missing: Ids that did not answer in time.
-        disconnected: Ids that left first.
-    """
-
-    responses: list[tuple[str, Any]] = field(factory=list)
-    missing: list[str] = field(factory=list)
-    disconnected: list[str] = field(factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """Whether everyone answered."""
-        return not self.missing and not self.disconnected
 
 
 def check_event(event: str) -> None:
@@ -70,6 +56,9 @@ def check_rooms(rooms: Iterable[Any]) -> None:
             )
 
 
+SOCKET_ID_LENGTH = 20  # characters; rooms of this length are taken for sockets where it matters
+
+
 @frozen
 class Broadcast:
     """Sockets of a namespace, chosen by rooms; every method that narrows it returns a new one.
@@ -83,6 +72,7 @@ class Broadcast:
     is_local: bool = False
     is_volatile: bool = False
     ack_timeout: float | None = None
+    policy: Policy | None = None
 
     # Choosing
 
@@ -94,6 +84,10 @@ class Broadcast:
     def in_(self, *rooms: str) -> Broadcast:
         """Add rooms to send to; the same as `to`."""
         return self.to(*rooms)
+
+    def to_user(self, *users: str) -> Broadcast:
+        """Add all sockets of users, by the identity that a middleware has set."""
+        return evolve(self, rooms=self.rooms + tuple(map(user_room, users)))
 
     def except_(self, *rooms: str) -> Broadcast:
         """Leave out everyone in these rooms; wins over `to`."""
@@ -109,6 +103,22 @@ class Broadcast:
     def volatile(self) -> Broadcast:
         """For events that may be dropped for those who cannot take them at once. Spec: SIO-EVT-5."""
         return evolve(self, is_volatile=True)
+
+    def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Broadcast:
+        """Set what becomes of the event where a client has no room for it; wins over `set_overflow`.
+
+        Args:
+            policy: `disconnect` ends the session; `drop_oldest` drops older events that were sent with it, or
+                with `keep_latest`; `drop_newest` drops this one; `keep_latest` puts it in the place of the
+                waiting one with the same key; `wait` refuses it, for senders that use `send_event`.
+            key: For `keep_latest`: what it is the latest of; None takes the name of the event.
+
+        Raises:
+            ValueError: There is no such policy, or it takes no key.
+
+        Spec: FLOW-7.
+        """
+        return evolve(self, policy=make_policy(policy, key))
 
     def compress(self, compress: bool) -> Broadcast:
         """Say whether to compress; without effect, since compression is off."""
@@ -135,15 +145,62 @@ class Broadcast:
 
         Spec: SIO-EVT-1.
         """
+        message = self._encode(event, args)
+        published = self._publish(event, args)
+        result = self._namespace.fan_out.deliver(message, self.select(), self.is_volatile)
+        return result if published else evolve(result, unpublished=1)
+
+    def _publish(self, event: str, args: tuple[Any, ...]) -> bool:
+        """Send the event to the other nodes, if there are any; False if not taken."""
+        link = self._link
+        return link is None or link.broadcast((event, *args), self._options())
+
+    def _encode(self, event: str, args: tuple[Any, ...], ack_id: int | None = None) -> EncodedMessage:
         namespace = self._namespace
         check_event(event)
         namespace.notice_outgoing(event, args)
-        message = namespace.encode_event(namespace.name, event, args, key=event)
-        return namespace.fan_out.deliver(message, self.select(), self.is_volatile)
+        message = namespace.encode_event(namespace.name, event, args, ack_id)
+        if namespace.policies.in_use or self.policy is not None:
+            namespace.apply_policy(message, event, self.policy, self.rooms, asks=ack_id is not None)
+        return message
+
+    def _options(self, timeout: float | None = None) -> BroadcastOptions:
+        """Return the choice as other nodes read it."""
+        flags: dict[str, Any] = {}
+        if self.is_volatile:
+            flags["volatile"] = True
+        if timeout is not None:
+            flags["timeout"] = math.ceil(timeout * 1000)
+        return BroadcastOptions(self.rooms, self.except_rooms, flags)
+
+    @property
+    def _link(self) -> Link | None:
+        """The way to the other nodes, if they are meant as well."""
+        return None if self.is_local else self._namespace.link
 
     def send(self, *args: Any) -> EmitResult:
         """Send the event `message`."""
         return self.emit("message", *args)
+
+    async def send_event(self, event: str, *args: Any) -> EmitResult:
+        """Send an event to all of them, waiting for those that have no room for it.
+
+        Those who have room get it at once. Who takes nothing for too long is a slow consumer, and is then
+        waited for no more. Clients of other nodes are not waited for.
+
+        Returns:
+            What became of it, once nobody is waited for.
+
+        Raises:
+            ValueError: The name is reserved.
+            TypeError: An argument has no JSON form.
+
+        Cancellation: some may have got it, the others do not.
+        """
+        message = self._encode(event, args)
+        published = self._publish(event, args)
+        result = await self._namespace.fan_out.deliver_patiently(message, self.select())
+        return result if published else evolve(result, unpublished=1)
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> BroadcastAcks:
         """Send an event to all of them and wait for their acks.
@@ -163,115 +220,155 @@ class Broadcast:
         Cancellation: the event may be on the wire already; late acks are ignored. Spec: SIO-ACK-5.
         """
         namespace = self._namespace
-        check_event(event)
-        namespace.notice_outgoing(event, args)
         ack_id = namespace.next_ack_id()
-        message = namespace.encode_event(namespace.name, event, args, ack_id, key=event)
-        collector = _Collector(ack_id)
+        message = self._encode(event, args, ack_id)
         seconds = timeout if timeout is not None else self.ack_timeout
         if seconds is None:
             seconds = namespace.engine.limits.ack_timeout
+        acks = BroadcastAcks()
+        collector = Collector(ack_id, partial(note_outcome, acks))
+        link = self._link
         try:
-            collector.ask(self.select(), message)
+            acks.missing.extend(collector.ask(self.select(), message))
+            if link is None:
+                with trio.move_on_after(seconds):
+                    await collector.done.wait()
+            else:
+                await self._ask_everywhere(link, (event, *args), seconds, collector, acks)
+        finally:
+            acks.missing.extend(collector.stop())
+        return acks
+
+    async def _ask_everywhere(
+        self, link: Link, event: tuple[Any, ...], seconds: float, collector: Collector, acks: BroadcastAcks
+    ) -> None:
+        """Wait for the acks of all nodes; sockets of others have no name unless one alone was asked."""
+        asked = self.rooms[0] if len(self.rooms) == 1 and len(self.rooms[0]) == SOCKET_ID_LENGTH else ""
+
+        async def ask_others() -> None:
+            remote = await link.broadcast_with_ack(event, self._options(seconds), seconds)
+            acks.responses.extend((asked, value) for value in remote.responses)
+            acks.missing.extend([asked] * (remote.expected - len(remote.responses)))
+            acks.silent.extend(remote.silent)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_others)
             with trio.move_on_after(seconds):
                 await collector.done.wait()
-        finally:
-            collector.stop()
-        return collector.acks
 
     # Managing
 
-    async def fetch_sockets(self) -> list[RemoteSocket]:
-        """Return a view of each of them."""
-        await trio.lowlevel.checkpoint()
-        return [socket.view() for socket in self.select()]
+    async def fetch_sockets(self) -> Answers[RemoteSocket]:
+        """Return a view of each of them; `silent` names the nodes that did not answer in time."""
+        link = self._link
+        if link is None:
+            await trio.lowlevel.checkpoint()
+            return Answers(socket.view() for socket in self.select())
+        others = await link.fetch_sockets(self._options())
+        views = [socket.view() for socket in self.select()]
+        return Answers(
+            (*views, *(remote_socket(self._namespace, one) for one in others)), silent=others.silent
+        )
 
     async def sockets_join(self, *rooms: str) -> None:
-        """Put all of them into rooms."""
-        await self._each(lambda socket: socket.join(*rooms))
+        """Put all of them into rooms.
 
-    async def sockets_leave(self, *rooms: str) -> None:
-        """Take all of them out of rooms."""
-        await self._each(lambda socket: socket.leave(*rooms))
+        On other nodes it takes effect when the message arrives there: this does not wait for it.
 
-    async def disconnect_sockets(self, close: bool = False) -> None:
-        """Make all of them leave the namespace, or close their sessions."""
-        await self._each(lambda socket: socket.disconnect(close))
-
-    async def _each(self, action: Callable[[Socket], None]) -> None:
+        Raises:
+            ValueError: A socket of this node would be in too many rooms, or a name is too long.
+            BusUnavailable: It was done on this node alone: the bus is away and its buffer is full.
+        """
+        check_rooms(rooms)
+        link = self._link
+        taken = link is None or link.sockets_join(self._options(), rooms)
         await trio.lowlevel.checkpoint()
         for socket in list(self.select()):
-            action(socket)
+            socket.join(*rooms)
+        _check_taken(taken)
+
+    async def sockets_leave(self, *rooms: str) -> None:
+        """Take all of them out of rooms; on other nodes as `sockets_join`.
+
+        Raises:
+            BusUnavailable: It was done on this node alone: the bus is away and its buffer is full.
+        """
+        check_rooms(rooms)
+        link = self._link
+        taken = link is None or link.sockets_leave(self._options(), rooms)
+        await trio.lowlevel.checkpoint()
+        for socket in list(self.select()):
+            socket.leave(*rooms)
+        _check_taken(taken)
+
+    async def disconnect_sockets(self, close: bool = False) -> None:
+        """Make all of them leave the namespace, or close their sessions; on other nodes as `sockets_join`.
+
+        Raises:
+            BusUnavailable: It was done on this node alone: the bus is away and its buffer is full.
+        """
+        link = self._link
+        taken = link is None or link.disconnect_sockets(self._options(), close)
+        await trio.lowlevel.checkpoint()
+        for socket in list(self.select()):
+            socket.disconnect(close)
+        _check_taken(taken)
+
+
+def _check_taken(taken: bool) -> None:
+    """Tell the caller if only this node has heard of it.
+
+    Raises:
+        BusUnavailable: The bus has not taken a message.
+    """
+    if not taken:
+        raise BusUnavailable("the other nodes cannot be told now: the bus is away and its buffer is full")
 
 
 class Direct:
     """One socket, reached with options: what `socket.volatile` and `socket.timeout()` return."""
 
-    __slots__ = ("_ack_timeout", "_is_volatile", "_socket")
+    __slots__ = ("_ack_timeout", "_is_volatile", "_policy", "_socket")
 
     def __init__(
-        self, socket: Socket, *, is_volatile: bool = False, ack_timeout: float | None = None
+        self,
+        socket: Socket,
+        *,
+        is_volatile: bool = False,
+        ack_timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self._socket = socket
         self._is_volatile = is_volatile
         self._ack_timeout = ack_timeout
+        self._policy = policy
 
     @property
     def volatile(self) -> Direct:
         """For events that may be dropped if it cannot take them at once. Spec: SIO-EVT-5."""
-        return Direct(self._socket, is_volatile=True, ack_timeout=self._ack_timeout)
+        return Direct(self._socket, is_volatile=True, ack_timeout=self._ack_timeout, policy=self._policy)
 
     def timeout(self, seconds: float) -> Direct:
         """Set how long `call` waits."""
-        return Direct(self._socket, is_volatile=self._is_volatile, ack_timeout=seconds)
+        return Direct(self._socket, is_volatile=self._is_volatile, ack_timeout=seconds, policy=self._policy)
+
+    def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Direct:
+        """Set what becomes of the event if there is no room for it; see `Broadcast.overflow`."""
+        return Direct(
+            self._socket,
+            is_volatile=self._is_volatile,
+            ack_timeout=self._ack_timeout,
+            policy=make_policy(policy, key),
+        )
 
     def emit(self, event: str, *args: Any) -> Verdict:
         """Send an event; see `Socket.emit`."""
-        if not self._is_volatile:
-            return self._socket.emit(event, *args)
-        return self._socket.offer_volatile(self._socket.encode(event, args))
+        message = self._socket.encode(event, args, policy=self._policy)
+        return self._socket.offer_volatile(message) if self._is_volatile else self._socket.offer(message)
 
     async def call(self, event: str, *args: Any) -> Any:
         """Send an event and wait for its ack; see `Socket.call`."""
         return await self._socket.call(event, *args, timeout=self._ack_timeout)
-
-
-class _Collector:
-    """Collects the outcome of each member of one broadcast with acks."""
-
-    def __init__(self, ack_id: int) -> None:
-        self.acks = BroadcastAcks()
-        self.done = trio.Event()
-        self._ack_id = ack_id
-        self._waiting: dict[str, Socket] = {}
-
-    def ask(self, sockets: Iterable[Socket], message: EncodedMessage) -> None:
-        message.build_frame()
-        for socket in sockets:
-            try:
-                socket.acks.expect(self._ack_id, partial(self._settle, socket.id))
-            except TooManyAcks:
-                self.acks.missing.append(socket.id)
-                continue
-            self._waiting[socket.id] = socket
-            socket.offer(message)
-        if not self._waiting:
-            self.done.set()
-
-    def _settle(self, socket_id: str, outcome: Sequence[Any] | DisconnectReason) -> None:
-        del self._waiting[socket_id]
-        if isinstance(outcome, DisconnectReason):
-            self.acks.disconnected.append(socket_id)
-        else:
-            self.acks.responses.append((socket_id, single_value(outcome)))
-        if not self._waiting:
-            self.done.set()
-
-    def stop(self) -> None:
-        for socket_id, socket in self._waiting.items():
-            socket.acks.forget(self._ack_id)
-            self.acks.missing.append(socket_id)
-        self._waiting.clear()
 
 
 async def call_one(socket: Socket, message: EncodedMessage, ack_id: int, timeout: float) -> Any:
