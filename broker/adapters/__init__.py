@@ -1,0 +1,1 @@
+"""What reaches beyond one connection and one process: kept sessions and events, and the bus between nodes."""
