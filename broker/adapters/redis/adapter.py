@@ -216,8 +216,7 @@ class StreamsBus(RedisBus):
     def __init__(self, options: RedisAdapter, host: BusHost) -> None:
         super().__init__(options, host, new_cluster_uid())
         self._links: dict[str, ClusterLink] = {}
-        self._readers: dict[str, StreamReader] = {}
-        self._nursery: trio.Nursery | None = None
+        self._readers: list[RedisClient] = []
         self._waiting_gap: Gap | None = None
 
     def link(self, local: LocalNamespace) -> Link:
@@ -239,6 +238,12 @@ class StreamsBus(RedisBus):
         self._links[local.name] = link
         return link
 
+    @property
+    def trouble(self) -> str | None:
+        """Why this node is out of touch with the others; None if it is not."""
+        troubles = [self._client.trouble, *(reader.trouble for reader in self._readers)]
+        return next((one for one in troubles if one is not None), None)
+
     def _take(self, entry_id: str, message: ClusterMessage) -> None:
         link = self._links.get(message.namespace)
         if link is not None:
@@ -257,6 +262,7 @@ class StreamsBus(RedisBus):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the connections until cancelled."""
+        self._readers.clear()
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._client.run)
@@ -277,6 +283,7 @@ class StreamsBus(RedisBus):
         timing = evolve(options.timing, ping_interval=float("inf"))
         client = RedisClient(options.address, quiet, name, lambda push: None, timing)
         await nursery.start(client.run)
+        self._readers.append(client)
         reader = StreamReader(client, stream, self._host, self._take, count=options.read_count, block=_BLOCK)
         reader.continued = self._continued
         await nursery.start(reader.run)
