@@ -22,6 +22,7 @@ from .flow.errors import (
     TooManyAcks,
 )
 from .flow.outbox import Verdict
+from .flow.readiness import Readiness
 from .flow.request import Handshake, HttpRequest
 from .flow.settings import ConfigError, CookieOptions, Recovery, Settings
 from .rooms.broadcast import Broadcast
@@ -72,6 +73,7 @@ __all__ = [
     "Parser",
     "Presence",
     "PresenceChange",
+    "Readiness",
     "Recovery",
     "RedisAdapter",
     "RemoteSocket",

@@ -12,7 +12,6 @@ import trio
 from broker.adapters.base import Answers, Bus, Link
 from broker.flow.errors import ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
-from broker.flow.scopes import cleanup_window
 from protocol import DisconnectReason
 
 from .broadcast import Broadcast, check_event
@@ -87,6 +86,10 @@ class Namespace(Listening, Sending):
         return {
             room: frozenset(socket.id for socket in members) for room, members in self.index.rooms.items()
         }
+
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets."""
+        return self.sockets.values()
 
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets."""
@@ -225,7 +228,7 @@ class Namespace(Listening, Sending):
         if handler is None:
             return
         args = (socket, reason)[: 1 + int(min(handler.max_args, 1))]
-        with cleanup_window(self.engine.limits.cleanup_timeout) as window:
+        with self.engine.ending_window(self.engine.limits.cleanup_timeout) as window:
             try:
                 result = handler.function(*args)
                 if isawaitable(result):

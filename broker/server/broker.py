@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -19,6 +19,7 @@ from trio_websocket import WebSocketConnection, WebSocketRequest
 from broker.adapters.base import Answers, Gap
 from broker.flow.errors import BrokerError
 from broker.flow.handlers import HandlerRegistry
+from broker.flow.readiness import Readiness
 from broker.flow.scopes import cleanup_window, outliving
 from broker.flow.settings import Settings
 from broker.rooms.broadcast import Broadcast
@@ -27,6 +28,7 @@ from broker.rooms.directory import Directory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
 from broker.rooms.presence import Presence
+from broker.rooms.socket import Socket
 from broker.rooms.verbs import Listening, Sending
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
@@ -35,7 +37,7 @@ from protocol.socketio.packet import DEFAULT_NAMESPACE
 
 from .admission import Admission
 from .asgi import ASGIApp, BrokerASGI, Receive, Scope, Send
-from .drain import drain
+from .drain import ENDING, drain
 from .engine_hooks import EngineHooks
 from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
@@ -127,6 +129,10 @@ class Broker(Listening, Sending):
         """What is registered for the default namespace."""
         return self._main.registry
 
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets of the default namespace."""
+        return self._main.members()
+
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets of the default namespace."""
         return self._main.everyone()
@@ -195,13 +201,15 @@ class Broker(Listening, Sending):
         self._scope_manager = trio.open_nursery()
         self._nursery = await self._scope_manager.__aenter__()
         self._engine.draining = False
-        await self._nursery.start(self._engine.run)
-        if self._directory.bus is not None:
-            try:
+        self._engine.readiness.refusing = None
+        try:
+            await self._nursery.start(self._engine.run)
+            if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
-            except BaseException:
-                await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
-                raise
+        except BaseException:
+            # Failed or cancelled here, there is no exit that would close the nursery.
+            await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
+            raise
         return self
 
     async def _leave_scope(self) -> None:
@@ -220,6 +228,7 @@ class Broker(Listening, Sending):
         """End every session, and leave nothing behind."""
         assert self._nursery is not None
         self._engine.draining = True
+        self._engine.readiness.refusing = ENDING
         self._engine.end_all(DisconnectReason.SERVER_SHUTTING_DOWN)
         limits = self.settings.limits
         with cleanup_window(limits.cleanup_timeout + limits.close_timeout):
@@ -291,6 +300,7 @@ class Broker(Listening, Sending):
         """End every session while its peer can still be told: a polling client by the answer to its GET."""
         engine = self._engine
         was_draining, engine.draining = engine.draining, True
+        was_refusing, engine.readiness.refusing = engine.readiness.refusing, ENDING
         try:
             engine.end_all(DisconnectReason.SERVER_SHUTTING_DOWN)
             await engine.wait_empty()
@@ -298,6 +308,7 @@ class Broker(Listening, Sending):
                 await answers.wait_answered()
         finally:
             engine.draining = was_draining
+            engine.readiness.refusing = was_refusing
 
     def asgi(self, app: ASGIApp | None = None) -> BrokerASGI:
         """Return the broker as an ASGI application, to mount or to run under an ASGI server on Trio.
@@ -348,13 +359,23 @@ class Broker(Listening, Sending):
     async def drain(self, deadline: float = 30.0, rate: float | None = None) -> None:
         """Send everybody away in good order: newcomers get 503, handlers and acks finish, transports close.
 
+        Before anything else `readyz` answers 503; newcomers are let in for another
+        `Settings.readiness_delay`, so that load balancers notice and send none.
+
         Args:
-            deadline: Seconds until whoever is left is closed.
+            deadline: Seconds until everything has ended, `readiness_delay` included. Who is still busy when
+                three quarters of it are over, or when only `cleanup_timeout` and `close_timeout` are left, is
+                closed.
             rate: Sessions to close per second; None spreads them over the time there is.
 
         Cancellation: whoever is left stays connected; newcomers stay refused. Spec: DRAIN-1.
         """
         await drain(self._engine, deadline, rate)
+
+    @property
+    def readiness(self) -> Readiness:
+        """Checks that say whether the broker is ready for clients; see docs/drain.md."""
+        return self._engine.readiness
 
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""

@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 import trio
@@ -14,7 +15,9 @@ from broker.flow.alarms import Alarms
 from broker.flow.codec import make_codec
 from broker.flow.counters import Counters
 from broker.flow.errors import NotRunning
+from broker.flow.readiness import Readiness
 from broker.flow.request import Opening
+from broker.flow.scopes import cleanup_window
 from broker.flow.settings import Settings
 from broker.flow.timers import Timers
 from protocol import DisconnectReason, Violation
@@ -47,6 +50,8 @@ class Engine:
         counters: Counts by cause.
         timers: Heartbeat and deadlines.
         alarms: Calls at times of their own.
+        readiness: Whether it is ready for clients.
+        ends_by: When every ending must be over, by Trio's clock.
         sessions: By session id.
         handshakes: How many connections have not sent their request head yet.
         hooks: The application's functions, by hook.
@@ -59,6 +64,8 @@ class Engine:
         self.counters = Counters()
         self.sessions: dict[str, Session] = {}
         self.draining = False
+        self.readiness = Readiness()
+        self.ends_by = inf
         self.handshakes = 0
         self._by_address: Counter[str] = Counter()
         self.hooks: dict[str, list[Callable[..., Any]]] = {name: [] for name in HOOKS}
@@ -79,6 +86,11 @@ class Engine:
     def clients_count(self) -> int:
         """How many engine sessions are open."""
         return len(self.sessions)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a server scope."""
+        return self._nursery is not None
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -178,6 +190,10 @@ class Engine:
             if self._empty is None:
                 self._empty = trio.Event()
             await self._empty.wait()
+
+    def ending_window(self, timeout: float) -> trio.CancelScope:
+        """Return a cleanup window, no longer than a drain has left for endings."""
+        return cleanup_window(max(0.0, min(timeout, self.ends_by - trio.current_time())))
 
     def end_all(self, reason: DisconnectReason) -> None:
         """End every session."""
