@@ -90,6 +90,14 @@ def _put(owner: Any, name: str, known: Any, changed: Any) -> None:
             for other, value in list(vars(module).items()):
                 if value is known:
                     setattr(module, other, changed)
+                elif isinstance(value, type):
+                    _put_static(value, known, changed)
+
+
+def _put_static(owner: type, known: Any, changed: Any) -> None:
+    for name, value in list(vars(owner).items()):
+        if isinstance(value, staticmethod) and value.__func__ is known:
+            setattr(owner, name, staticmethod(changed))
 
 
 def _namespace_row(state: str, packet: str, action: str) -> Callable[[], None]:
