@@ -130,11 +130,12 @@ async def check_rooms(cluster: Cluster, member: Member, names: list[str]) -> Non
 
 
 async def until_fetched(cluster: Cluster, room: str, names: list[str]) -> None:
-    """Joins and leaves take effect when they arrive, at other processes: ask every node until all see it so."""
+    """Joins and leaves take effect when they arrive: ask every node until all see it so."""
     wanted = sorted(cluster.ids[name] for name in names)
     with trio.fail_after(5):
         for member in cluster.members:
-            while [one[0] for one in await member.do("fetch", [room], [])] != wanted:  # noqa: ASYNC110 - nobody tells
+            # Other processes have no event to wait for.
+            while [one[0] for one in await member.do("fetch", [room], [])] != wanted:  # noqa: ASYNC110
                 await trio.sleep(0.01)
 
 
