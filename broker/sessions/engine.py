@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from broker.flow.alarms import Alarms
+from broker.flow.budget import Budget
 from broker.flow.codec import make_codec
 from broker.flow.counters import Counters
 from broker.flow.errors import NotRunning
@@ -48,11 +49,13 @@ class Engine:
         settings: The settings in force.
         codec: Writes and reads Socket.IO packets.
         counters: Counts by cause.
+        budget: What all outboxes hold together.
         timers: Heartbeat and deadlines.
         alarms: Calls at times of their own.
         readiness: Whether it is ready for clients.
         ends_by: When every ending must be over, by Trio's clock.
         sessions: By session id.
+        closing: Doors that let nobody in any more, while those who came through them are sent away.
         handshakes: How many connections have not sent their request head yet.
         hooks: The application's functions, by hook.
     """
@@ -62,8 +65,10 @@ class Engine:
         self.limits = settings.limits
         self.codec = make_codec(settings.parser)
         self.counters = Counters()
+        self.budget = Budget(settings.limits.outboxes_bytes)
         self.sessions: dict[str, Session] = {}
         self.draining = False
+        self.closing: set[object] = set()
         self.readiness = Readiness()
         self.ends_by = inf
         self.handshakes = 0
@@ -199,6 +204,14 @@ class Engine:
         """End every session."""
         for session in list(self.sessions.values()):
             session.close(reason)
+
+    async def end_door(self, door: object, reason: DisconnectReason) -> None:
+        """End every session that was opened through a door, and wait until it has ended."""
+        while mine := [one for one in self.sessions.values() if one.opening.request.door is door]:
+            for session in mine:
+                session.close(reason)
+            for session in mine:
+                await session.wait_ended()
 
     def start_soon(self, function: Callable[..., Any], *args: Any) -> None:
         """Run something in the server scope."""
