@@ -1,6 +1,7 @@
 """A structured-concurrency message broker for Trio that speaks Socket.IO 5 over Engine.IO 4."""
 
 from protocol import ClientReason, DisconnectReason, Limits
+from protocol.recovery import RecoveryRefusal
 
 from .client.backoff import Backoff
 from .client.client import Client, open_client
@@ -20,11 +21,13 @@ from .flow.errors import (
 )
 from .flow.outbox import Verdict
 from .flow.request import Handshake, HttpRequest
-from .flow.settings import ConfigError, CookieOptions, Recovery, Settings
+from .flow.settings import ConfigError, CookieOptions, History, Recovery, Settings
 from .rooms.broadcast import Broadcast, BroadcastAcks
 from .rooms.fanout import EmitResult
+from .rooms.history import HistoryEvent, RoomHistory
 from .rooms.namespace import Namespace
 from .rooms.parent import ParentNamespace
+from .rooms.recovery import ExpiredSession
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
 from .server.broker import Broker, Server, Statistics
@@ -51,7 +54,10 @@ __all__ = [
     "EmitResult",
     "Event",
     "EventError",
+    "ExpiredSession",
     "Handshake",
+    "History",
+    "HistoryEvent",
     "HttpRequest",
     "HttpResponse",
     "Limits",
@@ -61,7 +67,9 @@ __all__ = [
     "ParentNamespace",
     "Parser",
     "Recovery",
+    "RecoveryRefusal",
     "RemoteSocket",
+    "RoomHistory",
     "Server",
     "Settings",
     "Socket",

@@ -28,6 +28,7 @@ class StoredSession:
         namespace: Name of the namespace.
         start: The end of the log when the socket was let in first.
         stays: By room, when the session was in it; the last stay of a room may be open.
+        ended: How many of these stays have ended.
         floor: Stays that ended before here have been forgotten.
         data: The socket's data: the dict itself, read when it is saved.
         lost: Why its connection ended; None while it is connected.
@@ -39,6 +40,7 @@ class StoredSession:
     namespace: str
     start: Offset = START
     stays: dict[str, list[Stay]] = field(factory=dict)
+    ended: int = 0
     floor: Offset = START
     data: dict[str, Any] = field(factory=dict)
     lost: DisconnectReason | None = None
@@ -110,7 +112,8 @@ class SessionStore(Protocol):
             pid: What it sent, checked to be a short string and no more.
 
         Returns:
-            The session, or why there is none: EXPIRED, TRIMMED (pushed out by others) or UNKNOWN.
+            The session, once this node's log has all that a shared log had when this was called; or why there
+            is none: EXPIRED, TRIMMED (pushed out by others) or UNKNOWN.
 
         Cancellation: a session taken meanwhile is kept as lost.
         """

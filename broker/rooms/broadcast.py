@@ -229,7 +229,7 @@ class Direct:
         """Send an event; see `Socket.emit`."""
         if not self._is_volatile:
             return self._socket.emit(event, *args)
-        return self._socket.offer_volatile(self._socket.encode(event, args))
+        return self._socket.offer_volatile(self._socket.encode_volatile(event, args))
 
     async def call(self, event: str, *args: Any) -> Any:
         """Send an event and wait for its ack; see `Socket.call`."""

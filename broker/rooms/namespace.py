@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from broker.flow.errors import ConnectRefused, EventError
+from broker.flow.errors import BrokerError, ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.scopes import cleanup_window
 from protocol import DisconnectReason
 
 from .broadcast import Broadcast, check_event
 from .fanout import FanOut
+from .history import RoomHistory
 from .index import RoomEvent, RoomIndex
+from .journal import Journal
+from .logged import LoggedBroadcast
 from .verbs import Listening, Sending
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ class Namespace(Listening, Sending):
         sockets: Connected sockets by id.
         index: Who is in which room.
         fan_out: Delivers broadcasts.
+        journal: Keeps its events; None unless recovery or room history is on.
     """
 
     def __init__(self, name: str, engine: Engine, parent: ParentNamespace | None = None) -> None:
@@ -52,6 +56,8 @@ class Namespace(Listening, Sending):
         self.index: RoomIndex[Socket] = RoomIndex(self._notice_room)
         self.fan_out = FanOut(engine)
         self.connecting = 0
+        self.journal: Journal | None = None
+        self._broadcast: type[Broadcast] = Broadcast
         self._registry = HandlerRegistry() if parent is None else parent.registry
         self._last_ack_id = -1
 
@@ -72,7 +78,7 @@ class Namespace(Listening, Sending):
 
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets."""
-        return Broadcast(self)
+        return self._broadcast(self)
 
     def next_ack_id(self) -> int:
         """Return a new ack id; shared by a broadcast's members, so that it is encoded once."""
@@ -106,12 +112,40 @@ class Namespace(Listening, Sending):
             listener(event, *args)
 
     def _notice_room(self, event: RoomEvent, room: str, socket: Socket | None) -> None:
+        if self.journal is not None and socket is not None:
+            socket.moved(room, event == "join-room")
         for listener in self._registry.rooms:
             try:
                 listener(event, room, socket)
             except Exception:
                 self.engine.counters.events["failed"] += 1
                 logger.exception("listener for rooms of %s failed", self.name)
+
+    def keep_events(self, journal: Journal) -> None:
+        """Keep what is sent from here on."""
+        self.journal = journal
+        self._broadcast = LoggedBroadcast
+
+    def history(self, room: str, *, since: str | None = None, limit: int | None = None) -> RoomHistory:
+        """Return the latest events that were sent to a room, oldest first.
+
+        Kept are events sent to this room by name, not to everyone, without an ack and not volatile. Nothing
+        comes between a `socket.join(room)` and this if nothing is awaited in between: what is live follows
+        what is returned without a gap and without a repetition, if the answer goes out first, as an ack does.
+
+        Args:
+            room: The room.
+            since: A position: events behind it are wanted, None wants all that are kept. Each event that a
+                client gets carries its position as its last argument.
+            limit: The most events to return; None returns all.
+
+        Raises:
+            BrokerError: Room history is off.
+            ValueError: `since` is no position, or `limit` is below 1.
+        """
+        if self.journal is None:
+            raise BrokerError("room history is off; turn it on by Settings(history=History())")
+        return self.journal.history(room, since, limit)
 
     async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> list[Any]:
         """Send an event to the other nodes of the cluster and return their answers: without one, none.
@@ -132,7 +166,7 @@ class Namespace(Listening, Sending):
         """
         self.connecting += 1
         try:
-            for middleware in self._registry.middlewares:
+            for middleware in self._middlewares_for(socket):
                 result = middleware(socket)
                 if isawaitable(result):
                     await result
@@ -146,6 +180,12 @@ class Namespace(Listening, Sending):
             self.maybe_remove()
         if entered:
             await self._run_connect(socket)
+
+    def _middlewares_for(self, socket: Socket) -> Sequence[Callable[..., Any]]:
+        recovery = self.engine.settings.recovery
+        if socket.recovered and recovery is not None and recovery.skip_middlewares:
+            return ()
+        return self._registry.middlewares
 
     def _refusal(self, error: Exception) -> tuple[str, Any]:
         """Return message and data of a CONNECT_ERROR. Spec: SIO-CON-5."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -14,6 +14,7 @@ from broker.flow.errors import Disconnected
 from broker.flow.outbox import Verdict
 from broker.flow.request import Handshake
 from protocol import DisconnectReason
+from protocol.recovery import RecoveryRefusal
 
 from .broadcast import Broadcast, Direct, call_one, check_event, check_rooms
 from .inbound import Inbound
@@ -34,7 +35,9 @@ class Socket(Inbound):
         namespace: Where it is.
         data: Anything the application wants to keep with it.
         connected: Whether it has been let in and has not left.
-        recovered: Whether it took the place of an earlier one; always False for now.
+        recovered: Whether its client has lost its connection and come back: id, rooms and data are those
+            from before, and it gets the events that it has missed.
+        recovery_refused: Why its client, which asked for that, got a new socket instead; else None.
     """
 
     __slots__ = (
@@ -45,6 +48,7 @@ class Socket(Inbound):
         "data",
         "id",
         "recovered",
+        "recovery_refused",
         "was_connected",
     )
 
@@ -56,6 +60,7 @@ class Socket(Inbound):
         self.data: dict[str, Any] = {}
         self.was_connected = False
         self.recovered = False
+        self.recovery_refused: RecoveryRefusal | None = None
         self._auth = auth
         self._handshake: Handshake | None = None
         self._ack_table: AckTable | None = None
@@ -120,9 +125,9 @@ class Socket(Inbound):
 
         Cancellation: the event is queued whole or not at all.
         """
-        message = self.encode(event, args)
         await self.outbox.wait_room()
-        return self.offer(message)
+        # Encoded only now: an offset must not be given out before those of what goes first.
+        return self.emit(event, *args)
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
         """Send an event and wait for its ack.
@@ -160,6 +165,10 @@ class Socket(Inbound):
         namespace = self.namespace
         namespace.notice_outgoing(event, args)
         return namespace.encode_event(namespace.name, event, args, ack_id, key=event)
+
+    def encode_volatile(self, event: str, args: tuple[Any, ...]) -> EncodedMessage:
+        """Encode an event that may be dropped."""
+        return self.encode(event, args)
 
     # Broadcasting
 
@@ -286,13 +295,23 @@ class Socket(Inbound):
 
     def let_in(self) -> bool:
         """Become a member, and answer CONNECT; False if the client is gone meanwhile."""
-        if not self._connection.let_in(self):
+        if not self._connection.let_in(self, self.first_messages(), self.answer()):
             return False
         self.connected = self.was_connected = True
         self.namespace.sockets[self.id] = self
         rooms, self._shown_rooms = self.rooms, None
         self.join(*rooms)
         return True
+
+    def first_messages(self) -> Iterable[EncodedMessage]:
+        """Return what goes out before the answer to CONNECT."""
+        return ()
+
+    def answer(self) -> dict[str, Any]:
+        """Return the answer to CONNECT. Spec: SIO-CON-3, SIO-REC-7."""
+        if self.recovery_refused is None:
+            return {"sid": self.id}
+        return {"sid": self.id, "recovery": self.recovery_refused.value}
 
     def refuse(self, message: str, data: Any) -> None:
         """Answer CONNECT_ERROR."""
@@ -307,6 +326,12 @@ class Socket(Inbound):
         self.namespace.sockets.pop(self.id, None)
         self.namespace.index.leave_all(self)
         self.cancel_all()
+
+    def moved(self, room: str, inside: bool) -> None:
+        """Take note that it has joined or left a room."""
+
+    def end(self) -> None:
+        """Take note that its last handler is done."""
 
     @property
     def is_idle(self) -> bool:

@@ -23,6 +23,7 @@ from broker.flow.settings import Settings
 from broker.rooms.broadcast import Broadcast
 from broker.rooms.connection import Connection
 from broker.rooms.directory import Directory
+from broker.rooms.history import RoomHistory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
 from broker.rooms.verbs import Listening, Sending
@@ -55,6 +56,7 @@ class Statistics:
         refusals: Refused requests and CONNECTs, by rule.
         violations: Ended sessions, by what the peer did wrong.
         events: Events without a good end, by cause.
+        recoveries: What became of lost sessions and of clients that asked for theirs.
     """
 
     sessions: int
@@ -65,6 +67,7 @@ class Statistics:
     refusals: Counter[str]
     violations: Counter[str]
     events: Counter[str]
+    recoveries: Counter[str]
 
 
 @frozen
@@ -165,6 +168,10 @@ class Broker(Listening, Sending):
         """Send an event to the other nodes of the cluster; see `Namespace.server_side_emit`."""
         return await self._main.server_side_emit(event, *args, timeout=timeout)
 
+    def history(self, room: str, *, since: str | None = None, limit: int | None = None) -> RoomHistory:
+        """Return the latest events of a room of the default namespace; see `Namespace.history`."""
+        return self._main.history(room, since=since, limit=limit)
+
     # Lifecycle
 
     @property
@@ -180,6 +187,8 @@ class Broker(Listening, Sending):
         self._nursery = await self._scope_manager.__aenter__()
         self._engine.draining = False
         await self._nursery.start(self._engine.run)
+        if self._directory.recoveries is not None:
+            await self._nursery.start(self._directory.recoveries.run)
         return self
 
     async def __aexit__(
@@ -340,6 +349,7 @@ class Broker(Listening, Sending):
             refusals=counters.refusals.copy(),
             violations=counters.violations.copy(),
             events=counters.events.copy(),
+            recoveries=counters.recoveries.copy(),
         )
 
 

@@ -39,6 +39,7 @@ class Reading(ABC):
         reason: Why it ended; None while it is open.
         held: What was received and waits, while reading is paused on a shared reader.
         mid_message: Whether a begun message is held to its deadline.
+        ponged: Whether a PONG has come since the last PING.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Reading(ABC):
         "held",
         "mid_message",
         "outbox",
+        "ponged",
         "reason",
         "state",
         "transport",
@@ -69,7 +71,7 @@ class Reading(ABC):
         self.mid_message = False
         self._engine = engine
         self._nursery: trio.Nursery | None = None
-        self._heard = False
+        self._heard = self.ponged = False
         self._paused: trio.Event | None = None
         self._pauses = 0
         self._pushed_back: Iterator[Received] | None = None
@@ -207,6 +209,7 @@ class Reading(ABC):
             return None
         action = PACKETS[self.state][packet.type]
         if action is PacketAction.HEARTBEAT:
+            self.ponged = True
             if self._paused is None:
                 self._engine.timers.pong(self)
         elif action is PacketAction.DELIVER:
@@ -254,7 +257,7 @@ class Reading(ABC):
 
     def ping(self) -> None:
         """Send a PING. Spec: EIO-HB-1."""
-        self._heard = False
+        self._heard = self.ponged = False
         self.outbox.offer(_PING_MESSAGE)
 
     def expire(self) -> bool:
