@@ -199,6 +199,7 @@ class World:
             meant = [number for number, mine in self.sent[client.begins[at] : ends[at]] if mine]
             assert seen == meant[: len(seen)], "a gap, a repetition, or what was not meant for it"
         assert seen == meant, "the last of it is missing"
+        assert "unknown" not in client.words, "refused without need"
 
 
 async def play(steps: list[tuple[str, Any]], max_events: int) -> None:
