@@ -3,6 +3,9 @@
 from protocol import ClientReason, DisconnectReason, Limits
 from protocol.recovery import RecoveryRefusal
 
+from .adapters.base import Answers, Gap
+from .adapters.errors import BusError, BusRefused, BusUnavailable
+from .adapters.redis.adapter import RedisAdapter
 from .client.backoff import Backoff
 from .client.client import Client, open_client
 from .client.errors import BufferFull, ConnectError
@@ -20,28 +23,36 @@ from .flow.errors import (
     TooManyAcks,
 )
 from .flow.outbox import Verdict
+from .flow.readiness import Readiness
 from .flow.request import Handshake, HttpRequest
 from .flow.settings import ConfigError, CookieOptions, History, Recovery, Settings
-from .rooms.broadcast import Broadcast, BroadcastAcks
+from .rooms.broadcast import Broadcast
+from .rooms.collecting import BroadcastAcks
 from .rooms.fanout import EmitResult
 from .rooms.history import HistoryEvent, RoomHistory
 from .rooms.namespace import Namespace
 from .rooms.parent import ParentNamespace
+from .rooms.presence import Presence, PresenceChange
 from .rooms.recovery import ExpiredSession
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
-from .server.broker import Broker, Server, Statistics
+from .server.broker import Broker, Server
 from .server.engine_hooks import HttpResponse
+from .server.statistics import Statistics
 
 __all__ = [
     "NO_ACK",
     "AckTimeout",
+    "Answers",
     "Backoff",
     "Broadcast",
     "BroadcastAcks",
     "Broker",
     "BrokerError",
     "BufferFull",
+    "BusError",
+    "BusRefused",
+    "BusUnavailable",
     "Client",
     "ClientReason",
     "ClientSocket",
@@ -55,6 +66,7 @@ __all__ = [
     "Event",
     "EventError",
     "ExpiredSession",
+    "Gap",
     "Handshake",
     "History",
     "HistoryEvent",
@@ -66,8 +78,12 @@ __all__ = [
     "PacketDecoder",
     "ParentNamespace",
     "Parser",
+    "Presence",
+    "PresenceChange",
+    "Readiness",
     "Recovery",
     "RecoveryRefusal",
+    "RedisAdapter",
     "RemoteSocket",
     "RoomHistory",
     "Server",

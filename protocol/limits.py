@@ -60,6 +60,13 @@ class Limits:
     history_rooms: int = 10_000  # rooms whose history is kept
     history_bytes: int = 67_108_864  # events kept in the histories of all rooms together
 
+    # What other nodes may cost, and what may wait for them.
+    bus_message_bytes: int = 16_777_216  # one message of another node; larger ones are passed over
+    bus_buffer_bytes: int = 8_388_608  # what waits for a bus that is away; 8 outboxes
+    bus_requests: int = 1_000  # questions of one namespace that wait for other nodes
+    bus_tasks: int = 1_000  # server-side events and acks of one namespace at work for other nodes
+    bus_ack_timeout: float = 300.0  # how long another node may have this one wait for acks
+
     # How long an ending may take.
     cleanup_timeout: float = 5.0  # handlers after cancellation and the disconnect handler
     close_timeout: float = 5.0  # flushing and closing a transport

@@ -8,7 +8,7 @@ sent to it first and enters the log of every node, with the number it got, when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
@@ -31,6 +31,9 @@ class StoredSession:
         ended: How many of these stays have ended.
         floor: Stays that ended before here have been forgotten.
         data: The socket's data: the dict itself, read when it is saved.
+        identity: The user whose socket it is, if that is known.
+        claims: What else was said about the user.
+        expires_at: Until when that holds, in Unix seconds; None for ever.
         lost: Why its connection ended; None while it is connected.
         due: When it expires, on Trio's clock of this node; None while it is connected.
     """
@@ -43,6 +46,9 @@ class StoredSession:
     ended: int = 0
     floor: Offset = START
     data: dict[str, Any] = field(factory=dict)
+    identity: str | None = None
+    claims: Mapping[str, Any] | None = None
+    expires_at: float | None = None
     lost: DisconnectReason | None = None
     due: float | None = None
 

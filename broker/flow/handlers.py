@@ -98,10 +98,12 @@ class HandlerRegistry:
         incoming: Called with each event that comes in, before its handler.
         outgoing: Called with each event that goes out.
         rooms: Called when rooms and memberships come and go.
+        presence: Called when users come online or go, by `join` or `leave`.
+        server: Handlers of the events of other nodes, by event.
         expired: Called with each lost session that is over.
     """
 
-    __slots__ = ("expired", "handlers", "incoming", "middlewares", "outgoing", "rooms")
+    __slots__ = ("expired", "handlers", "incoming", "middlewares", "outgoing", "presence", "rooms", "server")
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
@@ -110,6 +112,8 @@ class HandlerRegistry:
         self.outgoing: list[Callable[..., Any]] = []
         self.rooms: list[Callable[..., Any]] = []
         self.expired: list[Callable[..., Any]] = []
+        self.presence: list[tuple[str, Callable[..., Any]]] = []
+        self.server: dict[str, Callable[..., Any]] = {}
 
     def on(self, event: str, concurrency: int) -> Callable[[Function], Function]:
         """Return a decorator that registers a handler.

@@ -90,6 +90,11 @@ class Timers(Generic[Key]):
         self._heartbeat.pong(key, trio.current_time())
         self.notice(self._heartbeat.next_deadline())
 
+    def alive(self, key: Key) -> None:
+        """Note another sign of life: it lifts a deadline, and puts no ping off. Spec: EIO-HB-3."""
+        self._heartbeat.alive(key, trio.current_time())
+        self.notice(self._heartbeat.next_deadline())
+
     def suspend(self, key: Key) -> None:
         """Hold no deadline against a session for now; `open` begins anew."""
         self._heartbeat.suspend(key)

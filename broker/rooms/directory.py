@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from broker.adapters.base import Adapter, Bus, BusHost, Gap
 from protocol.recovery import RecoveryRefusal
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
@@ -32,6 +33,8 @@ class Directory:
         namespaces: Those there are now.
         on_new: Called with each new one.
         recoveries: Keeps events and sessions; None if neither recovery nor room history is on.
+        bus: Links them with those of other nodes; None if this is the only one.
+        on_gap: Called with each time in which messages of other nodes may have been missed.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -42,6 +45,10 @@ class Directory:
         self._parents: list[ParentNamespace] = []
         self.namespaces: dict[str, Namespace] = {}
         self.on_new: list[Callable[[Namespace], Any]] = []
+        self.on_gap: list[Callable[[Gap], Any]] = []
+        adapter: Adapter | None = engine.settings.adapter
+        host = BusHost(engine.limits, engine.counters.events, self._report)
+        self.bus: Bus | None = None if adapter is None else adapter.bus(host)
         self.of(DEFAULT_NAMESPACE)
 
     def of(self, name: str) -> Namespace:
@@ -107,10 +114,17 @@ class Directory:
         if socket.recovery_refused is not None:
             self._engine.counters.recoveries[socket.recovery_refused.value] += 1
 
+    async def end_presence(self) -> None:
+        """Tell the last leaves of all namespaces: the broker closes."""
+        for namespace in list(self.namespaces.values()):
+            await namespace.end_presence()
+
     def _add(self, namespace: Namespace) -> Namespace:
         if self.recoveries is not None:
             self.recoveries.attach(namespace)
         self.namespaces[namespace.name] = namespace
+        if self.bus is not None:
+            namespace.link_to(self.bus)
         for listener in self.on_new:
             listener(namespace)
         return namespace
@@ -119,3 +133,16 @@ class Directory:
         self.namespaces.pop(namespace.name, None)
         if self.recoveries is not None:
             self.recoveries.detach(namespace)
+        if namespace.link is not None:
+            namespace.link.close()
+
+    def _report(self, gap: Gap) -> None:
+        """Tell the application of a gap; counted and logged in any case."""
+        self._engine.counters.events["bus gap"] += 1
+        logger.warning("other nodes were out of reach for %.3f s: %s", gap.seconds, gap.cause)
+        for listener in self.on_gap:
+            try:
+                listener(gap)
+            except Exception:
+                self._engine.counters.events["failed"] += 1
+                logger.exception("listener for gaps failed")

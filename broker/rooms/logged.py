@@ -17,6 +17,7 @@ from protocol.recovery import RECOVERABLE, START, Offset
 
 from .broadcast import Broadcast, check_event
 from .fanout import EmitResult
+from .identity import without_user
 from .socket import Socket
 from .watched import WatchedDict
 
@@ -46,6 +47,8 @@ class LoggedBroadcast(Broadcast):
             message = journal.encode_volatile(event, args)
         else:
             message = journal.record(event, args, self.rooms, self.except_rooms)
+        if namespace.link is not None and not self.is_local:
+            return self._emit_everywhere(namespace.link, event, args, message)
         return namespace.fan_out.deliver(message, self.select(), self.is_volatile)
 
 
@@ -80,14 +83,20 @@ class LoggedSocket(Socket):
 
     @data.setter
     def data(self, values: dict[str, Any]) -> None:
-        self._data = WatchedDict(values, self._changed)
+        self._data = WatchedDict(values, self.noted)
         if self.stored is not None:
             self.stored.data = self._data
-            self._changed()
+            self.noted()
 
-    def _changed(self) -> None:
+    def noted(self) -> None:
+        """Write ahead what has changed: rooms, data or identity."""
         if self.connected and self.stored is not None:
+            self._write_identity(self.stored)
             self._recoveries.store.save(self.stored)
+
+    def _write_identity(self, session: StoredSession) -> None:
+        session.identity, session.expires_at = self.identity, self.expires_at
+        session.claims = self.claims or None
 
     @property
     def session(self) -> Session:
@@ -151,7 +160,12 @@ class LoggedSocket(Socket):
         self.id = session.id
         self.recovered = True
         self._missed, self._missed_until = missed, until
-        self._shown_rooms = session.rooms
+        self._shown_rooms = without_user(session.rooms)
+        if session.identity is not None:
+            self.identity = session.identity
+        if session.claims is not None:
+            self.claims = session.claims
+        self.expires_at = session.expires_at
         self.data = session.data
         self.stored = session
         session.data = self._data
@@ -162,7 +176,7 @@ class LoggedSocket(Socket):
         journal = namespace.journal
         assert journal is not None
         if not recoveries.keeps_sessions:
-            return super().let_in()
+            return self._let_in()
         session = self.stored
         if session is None:
             session = recoveries.open(self)
@@ -174,14 +188,23 @@ class LoggedSocket(Socket):
                 return False
             self._missed += late
         self.stored, session.data = session, self._data
-        if not super().let_in():
-            self.stored = session if self.recovered else None
+        if not self._let_in():
             return False
         self._missed = []
-        for room in session.rooms - self.rooms:
+        for room in session.rooms.difference((self.id,), namespace.index.rooms_of(self)):
             journal.leave(session, room)
+        self._write_identity(session)
         recoveries.entered(self, session)
         return True
+
+    def _let_in(self) -> bool:
+        entered = False
+        try:
+            entered = super().let_in()
+        finally:
+            if not entered and not self.recovered:
+                self.stored = None  # it has never begun
+        return entered
 
     def first_messages(self) -> list[EncodedMessage]:
         """Return what goes out before the answer to CONNECT: the events that were missed."""
@@ -205,7 +228,7 @@ class LoggedSocket(Socket):
             journal.enter(self.stored, room)
         else:
             journal.leave(self.stored, room)
-        self._changed()
+        self.noted()
 
     def leave_namespace(self, reason: DisconnectReason) -> None:
         """Fix the reason, take no more events, and cancel what runs; the session is kept or not."""

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from broker.adapters.base import Answers, Bus, Link
+from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import BrokerError, ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
-from broker.flow.scopes import cleanup_window
 from protocol import DisconnectReason
+from protocol.bus.options import BroadcastOptions
 
 from .broadcast import Broadcast, check_event
 from .fanout import FanOut
 from .history import RoomHistory
 from .index import RoomEvent, RoomIndex
 from .journal import Journal
+from .local import LocalSide
 from .logged import LoggedBroadcast
+from .presence import Presence
 from .verbs import Listening, Sending
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ class Namespace(Listening, Sending):
         index: Who is in which room.
         fan_out: Delivers broadcasts.
         journal: Keeps its events; None unless recovery or room history is on.
+        link: The way to the same namespace on other nodes; None if there are none.
     """
 
     def __init__(self, name: str, engine: Engine, parent: ParentNamespace | None = None) -> None:
@@ -55,10 +60,12 @@ class Namespace(Listening, Sending):
         self.sockets: dict[str, Socket] = {}
         self.index: RoomIndex[Socket] = RoomIndex(self._notice_room)
         self.fan_out = FanOut(engine)
+        self.link: Link | None = None
         self.connecting = 0
         self.journal: Journal | None = None
         self._broadcast: type[Broadcast] = Broadcast
         self._registry = HandlerRegistry() if parent is None else parent.registry
+        self._presence: Presence | None = None
         self._last_ack_id = -1
 
     def __repr__(self) -> str:
@@ -70,11 +77,27 @@ class Namespace(Listening, Sending):
         return self._registry
 
     @property
+    def presence(self) -> Presence:
+        """Who is online here; see `Presence`."""
+        if self._presence is None:
+            self._presence = Presence(self)
+        return self._presence
+
+    async def end_presence(self) -> None:
+        """Tell the last leaves: the broker closes."""
+        if self._presence is not None:
+            await self._presence.close()
+
+    @property
     def rooms(self) -> dict[str, frozenset[str]]:
         """Ids of the members of each room; a socket's own room is not listed."""
         return {
             room: frozenset(socket.id for socket in members) for room, members in self.index.rooms.items()
         }
+
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets."""
+        return self.sockets.values()
 
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets."""
@@ -111,9 +134,39 @@ class Namespace(Listening, Sending):
         for listener in self._registry.outgoing:
             listener(event, *args)
 
+    def encode_broadcast(self, event: str, args: Sequence[Any], options: BroadcastOptions) -> EncodedMessage:
+        """Encode what another node has sent, and keep it as this node keeps its own.
+
+        Raises:
+            TypeError: An argument has no form on the wire.
+        """
+        journal = self.journal
+        if journal is None:
+            return self.encode_event(self.name, event, args, key=event)
+        if options.volatile:
+            return journal.encode_volatile(event, args)
+        return journal.record(event, args, options.rooms, options.except_rooms)
+
+    def link_to(self, bus: Bus) -> None:
+        """Connect with the same namespace on other nodes."""
+        self.link = bus.link(LocalSide(self))
+
+    def add(self, socket: Socket) -> None:
+        """Make a socket a member."""
+        self.sockets[socket.id] = socket
+        if self.link is not None:
+            self.link.room_created(socket.id)
+
+    def remove(self, socket: Socket) -> None:
+        """Take a socket out, if it is in."""
+        if self.sockets.pop(socket.id, None) is not None and self.link is not None:
+            self.link.room_deleted(socket.id)
+
     def _notice_room(self, event: RoomEvent, room: str, socket: Socket | None) -> None:
         if self.journal is not None and socket is not None:
             socket.moved(room, event == "join-room")
+        if socket is None and self.link is not None:
+            (self.link.room_created if event == "create-room" else self.link.room_deleted)(room)
         for listener in self._registry.rooms:
             try:
                 listener(event, room, socket)
@@ -147,15 +200,26 @@ class Namespace(Listening, Sending):
             raise BrokerError("room history is off; turn it on by Settings(history=History())")
         return self.journal.history(room, since, limit)
 
-    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> list[Any]:
-        """Send an event to the other nodes of the cluster and return their answers: without one, none.
+    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> Answers[Any]:
+        """Send an event to the other nodes of the cluster; there `on_server_event` has the handlers.
+
+        Args:
+            event: Its name.
+            args: JSON values and bytes.
+            timeout: Seconds to wait for the answer of each node; None wants no answers.
+
+        Returns:
+            The answers; `silent` names the nodes that did not answer in time.
 
         Raises:
             ValueError: The name is reserved.
+            TypeError: An argument has no form on the bus.
         """
         check_event(event)
+        if self.link is not None:
+            return await self.link.server_side_emit((event, *args), timeout)
         await trio.lowlevel.checkpoint()
-        return []
+        return Answers()
 
     # Letting sockets in and out; the connection calls these
 
@@ -219,7 +283,7 @@ class Namespace(Listening, Sending):
         if handler is None:
             return
         args = (socket, reason)[: 1 + int(min(handler.max_args, 1))]
-        with cleanup_window(self.engine.limits.cleanup_timeout) as window:
+        with self.engine.ending_window(self.engine.limits.cleanup_timeout) as window:
             try:
                 result = handler.function(*args)
                 if isawaitable(result):
@@ -233,5 +297,6 @@ class Namespace(Listening, Sending):
 
     def maybe_remove(self) -> None:
         """Remove a namespace of a family that has become empty, if the settings say so."""
-        if self.parent is not None and not self.sockets and not self.connecting:
+        # While users are online, be it for their grace time, their presence must not be forgotten.
+        if self.parent is not None and not self.sockets and not self.connecting and not self._presence:
             self.parent.child_is_empty(self)

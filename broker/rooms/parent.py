@@ -16,6 +16,8 @@ from .verbs import Listening
 if TYPE_CHECKING:
     from broker.sessions.engine import Engine
 
+    from .socket import Socket
+
 Predicate = Callable[[str, Mapping[str, Any]], Awaitable[bool] | bool]
 
 
@@ -43,6 +45,10 @@ class ParentNamespace(Listening):
         """What is registered for all of them."""
         return self._registry
 
+    def members(self) -> list[Socket]:
+        """Return the connected sockets of all of them."""
+        return [socket for child in self.children.values() for socket in child.members()]
+
     def emit(self, event: str, *args: Any) -> EmitResult:
         """Send an event to everyone in every namespace of the family."""
         results = [child.emit(event, *args) for child in list(self.children.values())]
@@ -50,6 +56,7 @@ class ParentNamespace(Listening):
             sum(result.queued for result in results),
             sum(result.dropped for result in results),
             sum(result.closed for result in results),
+            sum(result.unpublished for result in results),
         )
 
     def broadcasts(self) -> Collection[Broadcast]:

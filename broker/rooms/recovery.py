@@ -17,6 +17,7 @@ from protocol import DisconnectReason
 from protocol.recovery import MAX_PRIVATE_ID, RECOVERABLE, RecoveryRefusal
 
 from .history import Histories
+from .identity import wall_clock, without_user
 from .journal import Journal
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ class Recoveries:
         self._engine.counters.recoveries["session expired"] += 1
         journal = self._journals.get(session.namespace)
         reason, session.lost = session.lost or DisconnectReason.TRANSPORT_CLOSE, None
-        expired = ExpiredSession(session.id, session.namespace, session.rooms, session.data, reason, why)
+        rooms = without_user(session.rooms)
+        expired = ExpiredSession(session.id, session.namespace, rooms, session.data, reason, why)
         for listener in () if journal is None else journal.registry.expired:
             try:
                 listener(expired)
@@ -260,6 +262,9 @@ class Recoveries:
     ) -> RecoveryRefusal | None:
         journal = socket.namespace.journal
         assert journal is not None
+        clock = self._engine.settings.wall_clock or wall_clock
+        if session.expires_at is not None and session.expires_at <= clock():
+            return RecoveryRefusal.EXPIRED  # middlewares are to look at it anew
         position = journal.position(session, offset)
         if isinstance(position, RecoveryRefusal):
             return position

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.flow.handlers import HandlerRegistry
 
+from .presence import PRESENCE_KINDS, PresenceKind
+
 if TYPE_CHECKING:
-    from .broadcast import Broadcast, BroadcastAcks
+    from broker.adapters.base import Answers
+
+    from .broadcast import Broadcast
+    from .collecting import BroadcastAcks
     from .fanout import EmitResult
     from .remote import RemoteSocket
     from .socket import Socket
@@ -28,11 +33,17 @@ class Listening(ABC):
     def registry(self) -> HandlerRegistry:
         """What is registered."""
 
+    @abstractmethod
+    def members(self) -> Iterable[Socket]:
+        """Return the sockets that this is about."""
+
     def on(self, event: str, *, concurrency: int = 1) -> Callable[[Function], Function]:
         """Register a handler for an event: `handler(socket, *arguments)`.
 
         What it returns is the ack: None acks without arguments, a tuple with several, `NO_ACK` not at all.
-        `connect` gets the socket, `disconnecting` and `disconnect` the socket and the reason.
+        `connect` gets the socket, `disconnecting` and `disconnect` the socket and the reason. No event of a
+        client is handled before its `connect` handler has ended: what takes long there is for
+        `socket.start_soon`.
 
         Args:
             event: Its name.
@@ -55,14 +66,58 @@ class Listening(ABC):
         return middleware
 
     def on_any(self, listener: Callable[..., Any]) -> Callable[..., Any]:
-        """Call this with each event that comes in, before its handler: `listener(event, *arguments)`."""
+        """Call this with each event that comes in, before its handler: `listener(event, *arguments)`.
+
+        Events of sockets that are connected already are seen too, from the next on.
+        """
         self.registry.incoming.append(listener)
+        for socket in self.members():
+            socket.intercept()
         return listener
 
     def on_any_outgoing(self, listener: Callable[..., Any]) -> Callable[..., Any]:
         """Call this with each event that goes out, once a broadcast: `listener(event, *arguments)`."""
         self.registry.outgoing.append(listener)
         return listener
+
+    def on_server_event(self, event: str) -> Callable[[Function], Function]:
+        """Register a handler for what other nodes send with `server_side_emit`: `handler(*arguments)`.
+
+        What it returns is the answer, if one is wanted: of a tuple the first value, `NO_ACK` for none.
+
+        Raises:
+            ValueError: The event has a handler.
+        """
+        handlers = self.registry.server
+
+        def register(function: Function) -> Function:
+            if event in handlers:
+                raise ValueError(f"the server-side event {event!r} is handled already")
+            handlers[event] = function
+            return function
+
+        return register
+
+    def on_presence(self, kind: PresenceKind) -> Callable[[Function], Function]:
+        """Register a handler for users who come online or go: `handler(change)`, sync or async.
+
+        Called once for a user, however many sockets they have, and on every node; one call after the other,
+        in order. Who came and went before a call could begin is not told of.
+
+        Args:
+            kind: `join` or `leave`.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        if kind not in PRESENCE_KINDS:
+            raise ValueError(f"presence has {' and '.join(PRESENCE_KINDS)}, not {kind!r}")
+
+        def register(handler: Function) -> Function:
+            self.registry.presence.append((kind, handler))
+            return handler
+
+        return register
 
     def on_room(self, listener: Callable[..., Any]) -> Callable[..., Any]:
         """Call this when rooms come and go: `listener(event, room, socket)`, a plain function.
@@ -112,6 +167,14 @@ class Sending(ABC):
         """Choose everyone in these rooms; the same as `to`."""
         return self.everyone().to(*rooms)
 
+    def to_user(self, *users: str) -> Broadcast:
+        """Choose all sockets of users, by the identity that a middleware has set.
+
+        A user is reached like a room, whatever node the sockets are on; nobody can be put into that room but
+        by `Socket.identity`.
+        """
+        return self.everyone().to_user(*users)
+
     def except_(self, *rooms: str) -> Broadcast:
         """Choose everyone but those in these rooms."""
         return self.everyone().except_(*rooms)
@@ -130,8 +193,8 @@ class Sending(ABC):
         """Choose everyone, with a timeout for `call`."""
         return self.everyone().timeout(seconds)
 
-    async def fetch_sockets(self) -> list[RemoteSocket]:
-        """Return a view of each socket."""
+    async def fetch_sockets(self) -> Answers[RemoteSocket]:
+        """Return a view of each socket, of all nodes; see `Broadcast.fetch_sockets`."""
         return await self.everyone().fetch_sockets()
 
     async def sockets_join(self, *rooms: str) -> None:

@@ -19,6 +19,7 @@ from protocol.jsontext import dump
 from .admission import Admission, refusal_headers
 from .carriers import run_websocket
 from .engine_hooks import HttpResponse
+from .health import answer_health
 from .polling_http import PollingHttp
 from .routing import client_file, is_engine_path, wants_base64
 from .static_client import StaticClient
@@ -89,7 +90,8 @@ class BrokerASGI:
             await _respond(send, HttpResponse(404, b"Not found\n", (("Content-Type", "text/plain"),)))
 
     async def _http(self, request: HttpRequest, receive: Receive, send: Send) -> None:
-        response = self._static(request)
+        name = client_file(self._engine.settings, request.path)
+        response = await answer_health(self._engine, request, name) or self._static(request, name)
         initial = False
         if response is None:
             target = await self._admission.admit(request)
@@ -102,8 +104,7 @@ class BrokerASGI:
         assert response is not None
         await _respond(send, response, self._admission.answer_headers(request, initial=initial))
 
-    def _static(self, request: HttpRequest) -> HttpResponse | None:
-        name = client_file(self._engine.settings, request.path)
+    def _static(self, request: HttpRequest, name: str | None) -> HttpResponse | None:
         return None if self._client is None or name is None else self._client.answer(request, name)
 
     async def _serve_polling(

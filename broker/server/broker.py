@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -16,8 +15,10 @@ import trio
 from attrs import frozen
 from trio_websocket import WebSocketConnection, WebSocketRequest
 
+from broker.adapters.base import Answers, Gap
 from broker.flow.errors import BrokerError
 from broker.flow.handlers import HandlerRegistry
+from broker.flow.readiness import Readiness
 from broker.flow.scopes import cleanup_window, outliving
 from broker.flow.settings import Settings
 from broker.rooms.broadcast import Broadcast
@@ -26,6 +27,8 @@ from broker.rooms.directory import Directory
 from broker.rooms.history import RoomHistory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
+from broker.rooms.presence import Presence
+from broker.rooms.socket import Socket
 from broker.rooms.verbs import Listening, Sending
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
@@ -34,40 +37,14 @@ from protocol.socketio.packet import DEFAULT_NAMESPACE
 
 from .admission import Admission
 from .asgi import ASGIApp, BrokerASGI, Receive, Scope, Send
-from .drain import drain
+from .drain import ENDING, drain
 from .engine_hooks import EngineHooks
 from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
 from .listener import Listener, describe, open_listeners
 from .static_client import StaticClient
+from .statistics import Statistics, collect
 from .trio_websockets import serve_trio_websocket
-
-
-@frozen
-class Statistics:
-    """Figures of a broker at one moment.
-
-    Attributes:
-        sessions: Open engine sessions.
-        sockets: Connected sockets, by namespace.
-        queued_bytes: What all outboxes hold together.
-        dropped: Messages that were not sent, by cause.
-        disconnects: Ended sockets, by reason.
-        refusals: Refused requests and CONNECTs, by rule.
-        violations: Ended sessions, by what the peer did wrong.
-        events: Events without a good end, by cause.
-        recoveries: What became of lost sessions and of clients that asked for theirs.
-    """
-
-    sessions: int
-    sockets: dict[str, int]
-    queued_bytes: int
-    dropped: Counter[str]
-    disconnects: Counter[str]
-    refusals: Counter[str]
-    violations: Counter[str]
-    events: Counter[str]
-    recoveries: Counter[str]
 
 
 @frozen
@@ -128,6 +105,10 @@ class Broker(Listening, Sending):
         """What is registered for the default namespace."""
         return self._main.registry
 
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets of the default namespace."""
+        return self._main.members()
+
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets of the default namespace."""
         return self._main.everyone()
@@ -136,6 +117,11 @@ class Broker(Listening, Sending):
     def sockets(self) -> Namespace:
         """The default namespace."""
         return self._main
+
+    @property
+    def presence(self) -> Presence:
+        """Who is online in the default namespace."""
+        return self._main.presence
 
     @property
     def namespaces(self) -> dict[str, Namespace]:
@@ -164,13 +150,18 @@ class Broker(Listening, Sending):
         self._directory.on_new.append(listener)
         return listener
 
-    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> list[Any]:
+    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> Answers[Any]:
         """Send an event to the other nodes of the cluster; see `Namespace.server_side_emit`."""
         return await self._main.server_side_emit(event, *args, timeout=timeout)
 
     def history(self, room: str, *, since: str | None = None, limit: int | None = None) -> RoomHistory:
         """Return the latest events of a room of the default namespace; see `Namespace.history`."""
         return self._main.history(room, since=since, limit=limit)
+
+    def on_gap(self, listener: Callable[[Gap], Any]) -> Callable[[Gap], Any]:
+        """Call this, a plain function, after a time in which messages between nodes may have been lost."""
+        self._directory.on_gap.append(listener)
+        return listener
 
     # Lifecycle
 
@@ -180,16 +171,35 @@ class Broker(Listening, Sending):
         return self._nursery is not None
 
     async def __aenter__(self) -> Self:
-        """Open the server scope."""
+        """Open the server scope.
+
+        Raises:
+            BusError: The adapter cannot reach the other nodes; nothing is left then.
+        """
         if self._nursery is not None:
             raise BrokerError("the broker is open already")
         self._scope_manager = trio.open_nursery()
         self._nursery = await self._scope_manager.__aenter__()
         self._engine.draining = False
-        await self._nursery.start(self._engine.run)
-        if self._directory.recoveries is not None:
-            await self._nursery.start(self._directory.recoveries.run)
+        self._engine.readiness.refusing = None
+        try:
+            await self._nursery.start(self._engine.run)
+            if self._directory.bus is not None:
+                await self._nursery.start(self._directory.bus.run)
+            if self._directory.recoveries is not None:
+                await self._nursery.start(self._directory.recoveries.run)
+        except BaseException:
+            # Failed or cancelled here, there is no exit that would close the nursery.
+            await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
+            raise
         return self
+
+    async def _leave_scope(self) -> None:
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()
+        self._nursery = None
+        manager, self._scope_manager = self._scope_manager, None
+        await manager.__aexit__(None, None, None)
 
     async def __aexit__(
         self,
@@ -200,19 +210,19 @@ class Broker(Listening, Sending):
         """End every session, and leave nothing behind."""
         assert self._nursery is not None
         self._engine.draining = True
+        self._engine.readiness.refusing = ENDING
         self._engine.end_all(DisconnectReason.SERVER_SHUTTING_DOWN)
         limits = self.settings.limits
         with cleanup_window(limits.cleanup_timeout + limits.close_timeout):
             await self._engine.wait_empty()  # noqa: ASYNC102 - the window is shielded and has a deadline
-        crashed = self._nursery.cancel_scope.cancel_called
-        self._nursery.cancel_scope.cancel()
-        self._nursery = None
-        manager, self._scope_manager = self._scope_manager, None
-        if crashed:
+            await self._directory.end_presence()  # noqa: ASYNC102 - as above
+        if self._nursery.cancel_scope.cancel_called:
+            manager, self._scope_manager = self._scope_manager, None
+            self._nursery = None
             left: bool | None = await manager.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - its own exit
             return left
         # The application's own error leaves the block as it came, in no group of ours.
-        await manager.__aexit__(None, None, None)  # noqa: ASYNC102 - its own exit
+        await self._leave_scope()  # noqa: ASYNC102 - its own exit
         return False
 
     @asynccontextmanager
@@ -272,6 +282,7 @@ class Broker(Listening, Sending):
         """End every session while its peer can still be told: a polling client by the answer to its GET."""
         engine = self._engine
         was_draining, engine.draining = engine.draining, True
+        was_refusing, engine.readiness.refusing = engine.readiness.refusing, ENDING
         try:
             engine.end_all(DisconnectReason.SERVER_SHUTTING_DOWN)
             await engine.wait_empty()
@@ -279,6 +290,7 @@ class Broker(Listening, Sending):
                 await answers.wait_answered()
         finally:
             engine.draining = was_draining
+            engine.readiness.refusing = was_refusing
 
     def asgi(self, app: ASGIApp | None = None) -> BrokerASGI:
         """Return the broker as an ASGI application, to mount or to run under an ASGI server on Trio.
@@ -329,28 +341,27 @@ class Broker(Listening, Sending):
     async def drain(self, deadline: float = 30.0, rate: float | None = None) -> None:
         """Send everybody away in good order: newcomers get 503, handlers and acks finish, transports close.
 
+        Before anything else `readyz` answers 503; newcomers are let in for another
+        `Settings.readiness_delay`, so that load balancers notice and send none.
+
         Args:
-            deadline: Seconds until whoever is left is closed.
+            deadline: Seconds until everything has ended, `readiness_delay` included. Who is still busy when
+                three quarters of it are over, or when only `cleanup_timeout` and `close_timeout` are left, is
+                closed.
             rate: Sessions to close per second; None spreads them over the time there is.
 
         Cancellation: whoever is left stays connected; newcomers stay refused. Spec: DRAIN-1.
         """
         await drain(self._engine, deadline, rate)
 
+    @property
+    def readiness(self) -> Readiness:
+        """Checks that say whether the broker is ready for clients; see docs/drain.md."""
+        return self._engine.readiness
+
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
-        counters = self._engine.counters
-        return Statistics(
-            sessions=len(self._engine.sessions),
-            sockets={name: len(one.sockets) for name, one in self._directory.namespaces.items()},
-            queued_bytes=sum(session.outbox.queued_bytes for session in self._engine.sessions.values()),
-            dropped=counters.dropped.copy(),
-            disconnects=counters.disconnects.copy(),
-            refusals=counters.refusals.copy(),
-            violations=counters.violations.copy(),
-            events=counters.events.copy(),
-            recoveries=counters.recoveries.copy(),
-        )
+        return collect(self._engine, self._directory)
 
 
 def _describe(listening: list[socket.socket], scheme: str) -> Server:

@@ -33,7 +33,7 @@ from .admission import Admission, refusal_headers
 from .carriers import run_websocket
 from .engine_hooks import HttpResponse
 from .hosting import HttpHost
-from .replay import ReplayStream, replay
+from .replay import replay
 from .routing import is_engine_path, wants_base64
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class Listener:
             await self._serve_head(head, data, reader, peer)
         elif head is not None:
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
-            await self._host.serve(ReplayStream(stream, data, self._engine.limits.write_timeout))
+            await self._host.serve(replay(stream, data, self._engine.limits))
 
     # Streams
 
@@ -152,7 +152,7 @@ class Listener:
             elif head is not None and self._is_ours(head):
                 await self._serve_head(head, data, reader, peer)
             elif head is not None:
-                await self._host.serve(replay(stream, data, self._engine.limits.write_timeout))
+                await self._host.serve(replay(stream, data, self._engine.limits))
         finally:
             await trio.aclose_forcefully(stream)
 

@@ -6,14 +6,18 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 import trio
 
+from broker.flow.alarms import Alarms
 from broker.flow.codec import make_codec
 from broker.flow.counters import Counters
 from broker.flow.errors import NotRunning
+from broker.flow.readiness import Readiness
 from broker.flow.request import Opening
+from broker.flow.scopes import cleanup_window
 from broker.flow.settings import Settings
 from broker.flow.timers import Timers
 from protocol import DisconnectReason, Violation
@@ -45,6 +49,9 @@ class Engine:
         codec: Writes and reads Socket.IO packets.
         counters: Counts by cause.
         timers: Heartbeat and deadlines.
+        alarms: Calls at times of their own.
+        readiness: Whether it is ready for clients.
+        ends_by: When every ending must be over, by Trio's clock.
         sessions: By session id.
         handshakes: How many connections have not sent their request head yet.
         hooks: The application's functions, by hook.
@@ -57,6 +64,8 @@ class Engine:
         self.counters = Counters()
         self.sessions: dict[str, Session] = {}
         self.draining = False
+        self.readiness = Readiness()
+        self.ends_by = inf
         self.handshakes = 0
         self._by_address: Counter[str] = Counter()
         self.hooks: dict[str, list[Callable[..., Any]]] = {name: [] for name in HOOKS}
@@ -66,6 +75,7 @@ class Engine:
         self.timers: Timers[Reading] = Timers(
             settings.ping_interval, settings.ping_timeout, Reading.ping, Reading.expire
         )
+        self.alarms = Alarms()
         self.joining = self.timers.countdown(settings.connect_timeout, _connect_timeout)
         self.stalling = self.timers.countdown(settings.limits.pause_timeout, _pause_timeout)
         self.reader: SharedReader | None = None
@@ -76,6 +86,11 @@ class Engine:
     def clients_count(self) -> int:
         """How many engine sessions are open."""
         return len(self.sessions)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a server scope."""
+        return self._nursery is not None
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -94,6 +109,7 @@ class Engine:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self.timers.run)
+                nursery.start_soon(self.alarms.run)
                 if shared_reader.AVAILABLE:
                     self.reader = shared_reader.SharedReader()
                     await nursery.start(self.reader.run)
@@ -174,6 +190,10 @@ class Engine:
             if self._empty is None:
                 self._empty = trio.Event()
             await self._empty.wait()
+
+    def ending_window(self, timeout: float) -> trio.CancelScope:
+        """Return a cleanup window, no longer than a drain has left for endings."""
+        return cleanup_window(max(0.0, min(timeout, self.ends_by - trio.current_time())))
 
     def end_all(self, reason: DisconnectReason) -> None:
         """End every session."""

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from broker.conformance.cases import Case, Catalogue
+from broker.conformance.pulse import watching
 from broker.conformance.runner import Progress, Report, run_cases
 from broker.conformance.transcript import Transcript
 
@@ -18,6 +19,8 @@ from .lab import ClientLab, Meeting, open_client_lab
 TOPICS = ("connecting", "messages", "ending", "upgrading")
 TRANSPORTS = {"polling": "polling", "websocket": "websocket", "upgrade": "polling,websocket"}
 CLIENTS_AT_A_TIME = 6
+LATE = 0.05
+SITUATION_TIMEOUT = 60.0
 
 SITUATIONS: Catalogue[ClientLab] = Catalogue()
 
@@ -66,20 +69,22 @@ async def judge_client(
     # Cases are told apart by the function that runs them: a laboratory needs to know its transports.
     prepared = [_prepared(case, meeting, tell if command is None else None) for case in cases]
     start = trio.current_time()
-    report.outcomes = await run_cases(
-        prepared,
-        _no_lab,
-        lacks=lambda case: None,
-        workers=min(workers, CLIENTS_AT_A_TIME) if command else 1,
-        progress=progress,
-        timeout=40.0,
-    )
+    async with watching(LATE) as pulse:
+        report.outcomes = await run_cases(
+            prepared,
+            _no_lab,
+            lacks=lambda case: None,
+            pulse=pulse,
+            workers=min(workers, CLIENTS_AT_A_TIME) if command else 1,
+            progress=progress,
+            timeout=SITUATION_TIMEOUT,
+        )
     report.seconds = trio.current_time() - start
     return report
 
 
 @asynccontextmanager
-async def _no_lab(transcript: Transcript) -> AsyncIterator[Transcript]:
+async def _no_lab(transcript: Transcript, attempt: int) -> AsyncIterator[Transcript]:
     yield transcript
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,8 +19,8 @@ from broker.conformance.transcript import RecordingStream, Transcript
 from .requests import Request, read_requests
 from .session import DEADLINE, ClientSession
 
-FIRST_DEADLINE = 15.0
-"""Seconds that a client may take to start."""
+FIRST_DEADLINE = 30.0
+"""Seconds that a client may take to start, on a machine that has other work too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class ClientLab:
 
     Attributes:
         sessions: The sessions that exist, by id.
-        strangers: Requests that name no session: handshakes.
+        strangers: Requests that name no session: handshakes; None, if the client's program has failed.
         started: When the situation began.
     """
 
@@ -55,7 +57,8 @@ class ClientLab:
         self._nursery = nursery
         self._ids = 0
         self._in, self._requests = trio.open_memory_channel[Request](math.inf)
-        self._to_strangers, self.strangers = trio.open_memory_channel[Request](math.inf)
+        self._to_strangers, self.strangers = trio.open_memory_channel[Request | None](math.inf)
+        self._failure = ""
         self.transports = ""
 
     def new_id(self) -> str:
@@ -80,13 +83,23 @@ class ClientLab:
             url = f"http://{self._meeting.host}:{name[1]}"
             words = [
                 word.replace("{url}", url).replace("{transports}", transports)
-                for word in self._meeting.command.split()
+                for word in shlex.split(self._meeting.command)
             ]
             self._nursery.start_soon(self._run, words)
 
     async def _run(self, words: list[str]) -> None:
         # Cancelling ends the client: this process started it.
-        await trio.run_process(words, check=False, stdin=-3, capture_stdout=True, capture_stderr=True)
+        done = await trio.run_process(
+            words, check=False, stdin=subprocess.DEVNULL, capture_stdout=True, capture_stderr=True
+        )
+        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        text = f"the client's program ended with code {done.returncode}" + "".join(
+            f": {line}" for line in said[-1:]
+        )
+        self._transcript.note(text)
+        if done.returncode:
+            self._failure = text
+            self._to_strangers.send_nowait(None)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         await read_requests(RecordingStream(stream, self._transcript, "S>", "C>"), self._in)
@@ -114,6 +127,8 @@ class ClientLab:
         seconds = self._meeting.wait if within is None else within
         with trio.move_on_after(seconds):
             request = await self.strangers.receive()
+            if request is None:
+                raise (Skip if first else Deviation)(self._failure)
             wanted = self.transports.split(",")[0]
             if first and self._meeting.command is None and wanted != request.query.get("transport"):
                 request.respond(503, "")
@@ -151,7 +166,8 @@ class ClientLab:
     async def stays_away(self, seconds: float) -> None:
         """No new handshake may come for this long."""
         with trio.move_on_after(seconds):
-            await self.strangers.receive()
+            while await self.strangers.receive() is None:
+                continue
             raise Deviation("the client came back by itself")
 
 

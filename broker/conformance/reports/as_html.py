@@ -36,6 +36,8 @@ def to_html(report: Report) -> str:
 
 def _head(report: Report) -> str:
     counts = {verdict: report.count(verdict) for verdict in Verdict}
+    if not counts[Verdict.ERROR]:
+        del counts[Verdict.ERROR]
     total = max(len(report.outcomes), 1)
     bar = "".join(
         f'<span class="{verdict}" style="width:{100 * count / total:.2f}%"></span>'
@@ -45,7 +47,9 @@ def _head(report: Report) -> str:
     buttons = "".join(
         f'<button type="button" data-show="{verdict}" aria-pressed="false" class="{verdict}">'
         f"<b>{count}</b> {word}</button>"
-        for (verdict, count), word in zip(counts.items(), ("passed", "failed", "skipped"), strict=True)
+        for (verdict, count), word in zip(
+            counts.items(), ("passed", "failed", "skipped", "errors of the kit"), strict=False
+        )
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
     when = report.started.strftime("%Y-%m-%d %H:%M UTC")
@@ -83,8 +87,9 @@ def _clause(clause: Clause, outcomes: list[Outcome]) -> str:
 def _case(outcome: Outcome) -> str:
     message = f'<p class="message">{escape(outcome.message)}</p>' if outcome.message else ""
     wire = f"<pre>{escape(chr(10).join(outcome.wire))}</pre>" if outcome.wire else ""
+    trace = f"<pre>{escape(chr(10).join(outcome.trace))}</pre>" if outcome.trace else ""
     again = " (at the second attempt)" if outcome.attempts > 1 and outcome.verdict is Verdict.PASS else ""
     return (
         f'<li class="{outcome.verdict}" ><code>{escape(outcome.case.id)}</code> '
-        f"{escape(outcome.case.title)}{again}{message}{wire}</li>"
+        f"{escape(outcome.case.title)}{again}{message}{wire}{trace}</li>"
     )

@@ -774,6 +774,59 @@ async def test_who_is_let_in_too_late_for_the_log_starts_over(autojump_clock: An
         await expect_refused(await come_back(harness, one.pid), one, "trimmed")
 
 
+# -- identity ----
+
+
+async def test_the_user_comes_back_with_the_socket(autojump_clock: Any) -> None:
+    now = [1_000.0]
+    broker = broker_with(wall_clock=lambda: now[0])
+    asked: list[bool] = []
+
+    @broker.use
+    def middleware(socket: Socket) -> None:
+        asked.append(socket.recovered)
+        socket.identity = "ada"
+        socket.claims = {"role": "admin"}
+        socket.expires_at = now[0] + 100
+
+    expired = expired_in(broker)
+    async with open_harness(broker) as harness:
+        one = await enter(harness)
+        only(broker).refresh(now[0] + 300, claims={"role": "user"})
+        await lose(harness, one)
+        broker.to_user("ada").emit("for ada")
+        now[0] += 200
+        peer = await come_back(harness, one.pid)
+        await hear(peer, "for ada")
+        await expect_recovered(peer, one)
+        again = only(broker)
+        assert (again.identity, again.claims, again.expires_at) == ("ada", {"role": "user"}, 1_300)
+        broker.to_user("ada").emit("again")
+        await hear(peer, "again")
+        # What was said about the user holds no more: the middlewares have to look again.
+        await lose(harness, Joined(peer, one.sid, one.pid))
+        now[0] += 200
+        await expect_refused(await come_back(harness, one.pid), one, "expired")
+        assert asked == [False, False]
+        assert [(session.id, session.rooms) for session in expired] == [(one.sid, {one.sid})]
+
+
+async def test_who_has_expired_when_it_is_let_in_leaves_nothing_behind(autojump_clock: Any) -> None:
+    broker = broker_with(wall_clock=lambda: 1_000.0)
+    expired = expired_in(broker)
+
+    @broker.use
+    def middleware(socket: Socket) -> None:
+        socket.expires_at = 999
+
+    async with open_harness(broker) as harness:
+        peer = await harness.peer()
+        await peer.opened()
+        await peer.send("40", {})
+        await peer.expect("44", {"message": "identity expired", "data": {"code": "identity_expired"}})
+    assert expired == []
+
+
 # -- the end -------------------------------------------------------------------
 
 
