@@ -11,13 +11,14 @@ from attrs import frozen
 from broker.adapters.event_log import LogEntry
 from broker.adapters.recovery_store import StoredSession
 from broker.flow.encoded import EncodedMessage
+from broker.flow.errors import ConnectRefused
 from broker.flow.outbox import Verdict
 from protocol import DisconnectReason
 from protocol.recovery import RECOVERABLE, START, Offset
 
 from .broadcast import Broadcast, check_event
 from .fanout import EmitResult
-from .identity import without_user
+from .identity import CHANGED_CODE, without_user
 from .socket import Socket
 from .watched import WatchedDict
 
@@ -57,9 +58,10 @@ class LoggedSocket(Socket):
 
     Attributes:
         stored: Its session, once it is let in or recovered; None if recovery is off.
+        is_proven: Whether nothing that was said about its user, before it was recovered, has expired.
     """
 
-    __slots__ = ("_data", "_ended", "_missed", "_missed_until", "_recoveries", "stored")
+    __slots__ = ("_data", "_ended", "_missed", "_missed_until", "_recoveries", "is_proven", "stored")
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class LoggedSocket(Socket):
     ) -> None:
         self.stored: StoredSession | None = None
         super().__init__(socket_id, namespace, connection, auth)
+        self.is_proven = True
         self._recoveries = recoveries
         self._missed: list[LogEntry] = []
         self._missed_until: Offset = START
@@ -149,23 +152,27 @@ class LoggedSocket(Socket):
         room = limits.outbox_hard_bytes - self.outbox.queued_bytes
         return sum(sizes) <= room and len(sizes) + self.outbox.messages < limits.outbox_messages
 
-    def take_over(self, session: StoredSession, missed: list[LogEntry], until: Offset) -> None:
+    def take_over(
+        self, session: StoredSession, missed: list[LogEntry], until: Offset, is_proven: bool
+    ) -> None:
         """Become the socket that a session was kept of.
 
         Args:
             session: It is this socket's alone.
             missed: The events to send before the answer to CONNECT.
             until: The end of the log that they were read from.
+            is_proven: Whether what was said about the user still holds; else middlewares have to say it anew.
         """
         self.id = session.id
         self.recovered = True
         self._missed, self._missed_until = missed, until
         self._shown_rooms = without_user(session.rooms)
-        if session.identity is not None:
+        self.is_proven = is_proven
+        if is_proven and session.identity is not None:
             self.identity = session.identity
-        if session.claims is not None:
+        if is_proven and session.claims is not None:
             self.claims = session.claims
-        self.expires_at = session.expires_at
+        self.expires_at = session.expires_at if is_proven else None
         self.data = session.data
         self.stored = session
         session.data = self._data
@@ -181,6 +188,7 @@ class LoggedSocket(Socket):
         if session is None:
             session = recoveries.open(self)
         else:
+            self._check_user(session)
             # Since it was claimed, middlewares may have taken their time.
             late = journal.missed(session, self._missed_until)
             if late is None or not self.has_room_for([*self._missed, *late]):
@@ -197,6 +205,17 @@ class LoggedSocket(Socket):
         recoveries.entered(self, session)
         return True
 
+    def _check_user(self, session: StoredSession) -> None:
+        """Keep the rooms and events of one user from another who has their client.
+
+        Raises:
+            ConnectRefused: The middlewares have found another user than before.
+        """
+        if session.identity not in (None, self.identity):
+            self.stored = None
+            self._recoveries.discard(session)
+            raise ConnectRefused("identity changed", {"code": CHANGED_CODE})
+
     def _let_in(self) -> bool:
         entered = False
         try:
@@ -209,6 +228,12 @@ class LoggedSocket(Socket):
     def first_messages(self) -> list[EncodedMessage]:
         """Return what goes out before the answer to CONNECT: the events that were missed."""
         return [entry.message for entry in self._missed]
+
+    @property
+    def passes_middlewares(self) -> bool:
+        """Whether it need not be looked at again: the settings say so, and its proof still holds."""
+        recovery = self.namespace.engine.settings.recovery
+        return self.recovered and self.is_proven and recovery is not None and recovery.skip_middlewares
 
     def answer(self) -> dict[str, Any]:
         """Return the answer to CONNECT. Spec: SIO-REC-1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -230,7 +230,7 @@ class Namespace(Listening, Sending):
         """
         self.connecting += 1
         try:
-            for middleware in self._middlewares_for(socket):
+            for middleware in () if socket.passes_middlewares else self._registry.middlewares:
                 result = middleware(socket)
                 if isawaitable(result):
                     await result
@@ -244,12 +244,6 @@ class Namespace(Listening, Sending):
             self.maybe_remove()
         if entered:
             await self._run_connect(socket)
-
-    def _middlewares_for(self, socket: Socket) -> Sequence[Callable[..., Any]]:
-        recovery = self.engine.settings.recovery
-        if socket.recovered and recovery is not None and recovery.skip_middlewares:
-            return ()
-        return self._registry.middlewares
 
     def _refusal(self, error: Exception) -> tuple[str, Any]:
         """Return message and data of a CONNECT_ERROR. Spec: SIO-CON-5."""

@@ -42,7 +42,8 @@ class ExpiredSession:
         data: The socket's data.
         reason: Why its connection was lost.
         why: EXPIRED: its window has passed, or the broker ends. TRIMMED: pushed out by others, or its client
-            came but too much was missed. UNKNOWN: its client came with an offset that was never one.
+            came but too much was missed. UNKNOWN: its client came with an offset that was never one, or as
+            another user.
     """
 
     id: str
@@ -165,6 +166,8 @@ class Recoveries:
 
     def entered(self, socket: LoggedSocket, session: StoredSession) -> None:
         """Note that a socket has been let in."""
+        if session.lost is not None:
+            self._engine.counters.recoveries["recovered"] += 1
         session.lost = session.due = None
         self._holders[session.pid] = socket
         self.store.save(session)
@@ -262,9 +265,6 @@ class Recoveries:
     ) -> RecoveryRefusal | None:
         journal = socket.namespace.journal
         assert journal is not None
-        clock = self._engine.settings.wall_clock or wall_clock
-        if session.expires_at is not None and session.expires_at <= clock():
-            return RecoveryRefusal.EXPIRED  # middlewares are to look at it anew
         position = journal.position(session, offset)
         if isinstance(position, RecoveryRefusal):
             return position
@@ -274,6 +274,12 @@ class Recoveries:
             missed = None if older is None else journal.filled(session, position, older)
         if missed is None or not socket.has_room_for(missed):
             return RecoveryRefusal.TRIMMED
-        self._engine.counters.recoveries["recovered"] += 1
-        socket.take_over(session, missed, journal.log.last)
+        clock = self._engine.settings.wall_clock or wall_clock
+        is_proven = session.expires_at is None or session.expires_at > clock()
+        socket.take_over(session, missed, journal.log.last, is_proven)
         return None
+
+    def discard(self, session: StoredSession) -> None:
+        """Note that a session is over, though its client has come."""
+        self.store.forget(session)
+        self._on_expired(session, RecoveryRefusal.UNKNOWN)

@@ -318,6 +318,11 @@ class Socket(Identified):
         self.come_online()
         return True
 
+    @property
+    def passes_middlewares(self) -> bool:
+        """Whether the middlewares need not look at it."""
+        return False
+
     def first_messages(self) -> Iterable[EncodedMessage]:
         """Return what goes out before the answer to CONNECT."""
         return ()

@@ -374,6 +374,7 @@ async def test_who_leaves_for_good_is_not_kept(broker: Broker, harness: Harness,
         DisconnectReason.SERVER_SHUTTING_DOWN,
         DisconnectReason.SLOW_CONSUMER,
         DisconnectReason.HANDLER_STALLED,
+        DisconnectReason.IDENTITY_EXPIRED,
         DisconnectReason.TRANSPORT_CLOSE,
         DisconnectReason.TRANSPORT_ERROR,
     ],
@@ -806,9 +807,42 @@ async def test_the_user_comes_back_with_the_socket(autojump_clock: Any) -> None:
         # What was said about the user holds no more: the middlewares have to look again.
         await lose(harness, Joined(peer, one.sid, one.pid))
         now[0] += 200
-        await expect_refused(await come_back(harness, one.pid), one, "expired")
-        assert asked == [False, False]
+        peer = await come_back(harness, one.pid)
+        await hear(peer, "for ada")
+        await hear(peer, "again")
+        await expect_recovered(peer, one)
+        assert asked == [False, True]
+        assert only(broker).expires_at == now[0] + 100
+        # The session ends when it expires, and the client comes back with a new proof.
+        now[0] += 101
+        peer.patience = 200
+        assert (await peer.expect_close()).reason == "identity expired"
+        peer = await come_back(harness, one.pid)
+        await hear(peer, "for ada")
+        await hear(peer, "again")
+        await expect_recovered(peer, one)
+        assert asked == [False, True, True]
+        assert expired == []
+
+
+async def test_another_user_does_not_get_the_session(autojump_clock: Any) -> None:
+    broker = broker_with(Recovery(skip_middlewares=False))
+
+    @broker.use
+    def middleware(socket: Socket) -> None:
+        socket.identity = socket.handshake.auth["user"]
+
+    expired = expired_in(broker)
+    async with open_harness(broker) as harness:
+        one = await enter(harness, {"user": "ada"})
+        await lose(harness, one)
+        broker.to_user("ada").emit("private")
+        peer = await come_back(harness, one.pid, user="bob")
+        await peer.expect("44", {"message": "identity changed", "data": {"code": "identity_changed"}})
         assert [(session.id, session.rooms) for session in expired] == [(one.sid, {one.sid})]
+        await peer.send("40", {"pid": one.pid, "user": "bob"})
+        await expect_refused(peer, one, "unknown")
+        assert broker.statistics().recoveries["recovered"] == 0
 
 
 async def test_who_has_expired_when_it_is_let_in_leaves_nothing_behind(autojump_clock: Any) -> None:
