@@ -72,8 +72,9 @@ lint: $(DEV)
 
 # The reports come after pytest's own closing line, so the last line repeats its counts.
 coverage: setup
-	@rm -f $(JUNIT) .coverage
+	@rm -f $(JUNIT) .coverage .coverage.*
 	$(BIN)/python -m coverage run -m pytest --junit-xml=$(JUNIT) $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --show-missing --fail-under=$(COVERAGE)
 	$(BIN)/python -m coverage report --include='protocol/*' --show-missing --fail-under=$(PROTOCOL_COVERAGE)
 	@$(BIN)/python tools/closing_line.py $(JUNIT)
@@ -164,7 +165,7 @@ $(NODE_MODULES): $(INTEROP)/package.json $(INTEROP)/package-lock.json
 	fi
 
 system:
-	@sh tools/system_packages.sh chromium
+	@sh tools/system_packages.sh chromium redis-server
 
 # Exit code 3: the bundle cannot be had here, which the tool has said; the tests of it skip themselves.
 bundle: $(RUNTIME)

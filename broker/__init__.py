@@ -4,6 +4,8 @@ from protocol import ClientReason, DisconnectReason, Limits
 
 from .adapters.base import Answers, Gap
 from .adapters.errors import BusError, BusRefused, BusUnavailable
+from .adapters.redis.adapter import RedisAdapter
+from .adapters.redis.emitter import Emitter, TrioEmitter, open_emitter
 from .client.backoff import Backoff
 from .client.client import Client, open_client
 from .client.errors import BufferFull, ConnectError
@@ -58,6 +60,7 @@ __all__ = [
     "DisconnectReason",
     "Disconnected",
     "EmitResult",
+    "Emitter",
     "Event",
     "EventError",
     "Gap",
@@ -74,12 +77,15 @@ __all__ = [
     "PresenceChange",
     "Readiness",
     "Recovery",
+    "RedisAdapter",
     "RemoteSocket",
     "Server",
     "Settings",
     "Socket",
     "Statistics",
     "TooManyAcks",
+    "TrioEmitter",
     "Verdict",
     "open_client",
+    "open_emitter",
 ]

@@ -104,16 +104,7 @@ class HandlerRegistry:
         server: Handlers of the events of other nodes, by event.
     """
 
-    __slots__ = (
-        "handlers",
-        "incoming",
-        "middlewares",
-        "outgoing",
-        "policies",
-        "presence",
-        "rooms",
-        "server",
-    )
+    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "policies", "presence", "rooms", "server")
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}

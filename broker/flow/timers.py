@@ -94,7 +94,7 @@ class Timers(Generic[Key]):
         self.notice(self._heartbeat.next_deadline())
 
     def alive(self, key: Key) -> None:
-        """Note other input than a pong. Spec: EIO-HB-3."""
+        """Note another sign of life: it lifts a deadline, and puts no ping off. Spec: EIO-HB-3."""
         self._heartbeat.alive(key, trio.current_time())
         self.notice(self._heartbeat.next_deadline())
 

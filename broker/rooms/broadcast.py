@@ -107,8 +107,6 @@ class Broadcast:
     def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Broadcast:
         """Set what becomes of the event where a client has no room for it; wins over `set_overflow`.
 
-        It holds for clients of this node; others go by their own settings.
-
         Args:
             policy: `disconnect` ends the session; `drop_oldest` drops older events that were sent with it, or
                 with `keep_latest`; `drop_newest` drops this one; `keep_latest` puts it in the place of the
@@ -148,10 +146,14 @@ class Broadcast:
         Spec: SIO-EVT-1.
         """
         message = self._encode(event, args)
-        namespace = self._namespace
-        if namespace.link is not None and not self.is_local:
-            return self._emit_everywhere(namespace.link, event, args, message)
-        return namespace.fan_out.deliver(message, self.select(), self.is_volatile)
+        published = self._publish(event, args)
+        result = self._namespace.fan_out.deliver(message, self.select(), self.is_volatile)
+        return result if published else evolve(result, unpublished=1)
+
+    def _publish(self, event: str, args: tuple[Any, ...]) -> bool:
+        """Send the event to the other nodes, if there are any; False if not taken."""
+        link = self._link
+        return link is None or link.broadcast((event, *args), self._options())
 
     def _encode(self, event: str, args: tuple[Any, ...], ack_id: int | None = None) -> EncodedMessage:
         namespace = self._namespace
@@ -161,13 +163,6 @@ class Broadcast:
         if namespace.policies.in_use or self.policy is not None:
             namespace.apply_policy(message, event, self.policy, self.rooms, asks=ack_id is not None)
         return message
-
-    def _emit_everywhere(
-        self, link: Link, event: str, args: tuple[Any, ...], message: EncodedMessage
-    ) -> EmitResult:
-        taken = link.broadcast((event, *args), self._options())
-        result = self._namespace.fan_out.deliver(message, self.select(), self.is_volatile)
-        return result if taken else evolve(result, unpublished=1)
 
     def _options(self, timeout: float | None = None) -> BroadcastOptions:
         """Return the choice as other nodes read it."""
@@ -190,11 +185,11 @@ class Broadcast:
     async def send_event(self, event: str, *args: Any) -> EmitResult:
         """Send an event to all of them, waiting for those that have no room for it.
 
-        Those who have room get it at once, as do other nodes, which do not wait. Who takes nothing for too
-        long is a slow consumer, and is then waited for no more.
+        Those who have room get it at once. Who takes nothing for too long is a slow consumer, and is then
+        waited for no more. Clients of other nodes are not waited for.
 
         Returns:
-            What became of it here, once nobody is waited for.
+            What became of it, once nobody is waited for.
 
         Raises:
             ValueError: The name is reserved.
@@ -203,10 +198,9 @@ class Broadcast:
         Cancellation: some may have got it, the others do not.
         """
         message = self._encode(event, args)
-        link = self._link
-        taken = link is None or link.broadcast((event, *args), self._options())
+        published = self._publish(event, args)
         result = await self._namespace.fan_out.deliver_patiently(message, self.select())
-        return result if taken else evolve(result, unpublished=1)
+        return result if published else evolve(result, unpublished=1)
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> BroadcastAcks:
         """Send an event to all of them and wait for their acks.

@@ -60,9 +60,9 @@ class Namespace(Listening, Sending):
         self.link: Link | None = None
         self.connecting = 0
         self._registry = HandlerRegistry() if parent is None else parent.registry
+        self._presence: Presence | None = None
         self.policies = self._registry.policies
         self.policies.set_fallback(engine.settings.overflow)
-        self._presence: Presence | None = None
         self._last_ack_id = -1
 
     def __repr__(self) -> str:
@@ -91,6 +91,10 @@ class Namespace(Listening, Sending):
         return {
             room: frozenset(socket.id for socket in members) for room, members in self.index.rooms.items()
         }
+
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets."""
+        return self.sockets.values()
 
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets."""

@@ -315,6 +315,7 @@ class Socket(Identified):
         if not self._connection.let_in(self):
             return False
         self.connected = self.was_connected = True
+        self._intercepted |= bool(self.namespace.registry.incoming)
         self.namespace.add(self)
         rooms, self._shown_rooms = self.rooms, None
         self.join(*rooms)
@@ -339,7 +340,7 @@ class Socket(Identified):
     @property
     def is_idle(self) -> bool:
         """Whether none of its handlers and tasks runs and the client owes no ack."""
-        return self._active == 0 and not self._ack_table
+        return self.active == 0 and not self._ack_table
 
     def fail_acks(self, reason: DisconnectReason) -> None:
         """Tell everyone who waits for an ack of this client."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.flow.handlers import HandlerRegistry
@@ -34,11 +34,17 @@ class Listening(ABC):
     def registry(self) -> HandlerRegistry:
         """What is registered."""
 
+    @abstractmethod
+    def members(self) -> Iterable[Socket]:
+        """Return the sockets that this is about."""
+
     def on(self, event: str, *, concurrency: int = 1) -> Callable[[Function], Function]:
         """Register a handler for an event: `handler(socket, *arguments)`.
 
         What it returns is the ack: None acks without arguments, a tuple with several, `NO_ACK` not at all.
-        `connect` gets the socket, `disconnecting` and `disconnect` the socket and the reason.
+        `connect` gets the socket, `disconnecting` and `disconnect` the socket and the reason. No event of a
+        client is handled before its `connect` handler has ended: what takes long there is for
+        `socket.start_soon`.
 
         Args:
             event: Its name.
@@ -79,8 +85,13 @@ class Listening(ABC):
         self.registry.policies.set(None if policy is None else make_policy(policy, key), room)
 
     def on_any(self, listener: Callable[..., Any]) -> Callable[..., Any]:
-        """Call this with each event that comes in, before its handler: `listener(event, *arguments)`."""
+        """Call this with each event that comes in, before its handler: `listener(event, *arguments)`.
+
+        Events of sockets that are connected already are seen too, from the next on.
+        """
         self.registry.incoming.append(listener)
+        for socket in self.members():
+            socket.intercept()
         return listener
 
     def on_any_outgoing(self, listener: Callable[..., Any]) -> Callable[..., Any]:

@@ -69,11 +69,11 @@ class BrokerASGI:
         elif not is_engine_path(self._engine.settings, _path(scope)):
             await self._other(scope, receive, send)
         elif scope["type"] == "websocket":
-            await self._websocket(_request(scope), receive, send)
+            await self._websocket(_request(scope, self), receive, send)
         else:
             self._open_requests += 1
             try:
-                await self._http(_request(scope), receive, send)
+                await self._http(_request(scope, self), receive, send)
             finally:
                 self._open_requests -= 1
                 self._answered.set()
@@ -155,7 +155,7 @@ def _path(scope: Scope) -> str:
     return "/" + path.partition("://")[2].partition("/")[2]
 
 
-def _request(scope: Scope) -> HttpRequest:
+def _request(scope: Scope, door: BrokerASGI) -> HttpRequest:
     client = scope.get("client")
     return HttpRequest(
         method=scope.get("method", "GET"),
@@ -165,6 +165,7 @@ def _request(scope: Scope) -> HttpRequest:
         address=client[0] if client else "",
         secure=scope.get("scheme") in ("https", "wss"),
         websocket=scope["type"] == "websocket",
+        door=door,
     )
 
 

@@ -6,7 +6,7 @@ import re
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
@@ -28,6 +28,7 @@ from broker.rooms.directory import Directory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
 from broker.rooms.presence import Presence
+from broker.rooms.socket import Socket
 from broker.rooms.verbs import Listening, Sending
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
@@ -128,6 +129,10 @@ class Broker(Listening, Sending):
         """What is registered for the default namespace."""
         return self._main.registry
 
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets of the default namespace."""
+        return self._main.members()
+
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets of the default namespace."""
         return self._main.everyone()
@@ -197,13 +202,14 @@ class Broker(Listening, Sending):
         self._nursery = await self._scope_manager.__aenter__()
         self._engine.draining = False
         self._engine.readiness.refusing = None
-        await self._nursery.start(self._engine.run)
-        if self._directory.bus is not None:
-            try:
+        try:
+            await self._nursery.start(self._engine.run)
+            if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
-            except BaseException:
-                await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
-                raise
+        except BaseException:
+            # Failed or cancelled here, there is no exit that would close the nursery.
+            await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
+            raise
         return self
 
     async def _leave_scope(self) -> None:
@@ -270,16 +276,19 @@ class Broker(Listening, Sending):
             OSError: An address cannot be listened on.
             ValueError: An address cannot be read.
 
-        Cancellation: every session ends with `server shutting down`; when this returns nothing is left.
+        It opens the broker if it is not open. To serve in several calls, put them into `async with broker`.
+
+        Cancellation: every session that was opened through this call ends with `server shutting down`, and if
+        it has opened the broker all others too; when this returns nothing of them is left.
         """
         listening = open_listeners(host, port, tuple(bind))
         try:
             scheme = "http" if ssl_context is None else "https"
             answers = self.asgi(app)
             host_app = HttpHost(answers, self.settings.limits)
-            listener = Listener(self._engine, self._admission, host_app, ssl_context)
+            listener = Listener(self._engine, self._admission, host_app, ssl_context, door=answers)
             accept = partial(listener.accept_all, listening)
-            goodbye = partial(self._end_sessions, answers)
+            goodbye = partial(self._close_door, answers)
             limits = self.settings.limits
             window = limits.cleanup_timeout + limits.close_timeout
             async with self._opened(), told_lifespan(app), outliving(accept, goodbye, window):
@@ -290,7 +299,17 @@ class Broker(Listening, Sending):
                 trio.lowlevel.notify_closing(one)
                 one.close()
 
-    async def _end_sessions(self, answers: BrokerASGI | None = None) -> None:
+    async def _close_door(self, answers: BrokerASGI) -> None:
+        """End the sessions of one `serve` while their peers can still be told: others may serve as well."""
+        engine = self._engine
+        engine.closing.add(answers)
+        try:
+            await engine.end_door(answers, DisconnectReason.SERVER_SHUTTING_DOWN)
+            await answers.wait_answered()
+        finally:
+            engine.closing.discard(answers)
+
+    async def _end_sessions(self) -> None:
         """End every session while its peer can still be told: a polling client by the answer to its GET."""
         engine = self._engine
         was_draining, engine.draining = engine.draining, True
@@ -298,8 +317,6 @@ class Broker(Listening, Sending):
         try:
             engine.end_all(DisconnectReason.SERVER_SHUTTING_DOWN)
             await engine.wait_empty()
-            if answers is not None:
-                await answers.wait_answered()
         finally:
             engine.draining = was_draining
             engine.readiness.refusing = was_refusing

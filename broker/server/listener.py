@@ -33,7 +33,7 @@ from .admission import Admission, refusal_headers
 from .carriers import run_websocket
 from .engine_hooks import HttpResponse
 from .hosting import HttpHost
-from .replay import ReplayStream, replay
+from .replay import replay
 from .routing import is_engine_path, wants_base64
 
 logger = logging.getLogger(__name__)
@@ -52,16 +52,23 @@ class Listener:
         engine: The broker's engine.
         admission: Decides on WebSocket handshakes.
         host: Serves everything that is no WebSocket of ours.
+        door: What the requests that it takes itself are marked with; see `HttpRequest.door`.
         ssl_context: For TLS; None serves plain connections.
     """
 
     def __init__(
-        self, engine: Engine, admission: Admission, host: HttpHost, ssl_context: ssl.SSLContext | None
+        self,
+        engine: Engine,
+        admission: Admission,
+        host: HttpHost,
+        ssl_context: ssl.SSLContext | None,
+        door: object = None,
     ) -> None:
         self._engine = engine
         self._admission = admission
         self._host = host
         self._ssl_context = ssl_context
+        self._door = door
 
     async def accept_all(self, listening: Sequence[socket.socket]) -> None:
         """Accept on all of these until cancelled."""
@@ -116,7 +123,7 @@ class Listener:
             await self._serve_head(head, data, reader, peer)
         elif head is not None:
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
-            await self._host.serve(ReplayStream(stream, data, self._engine.limits.write_timeout))
+            await self._host.serve(replay(stream, data, self._engine.limits))
 
     # Streams
 
@@ -152,7 +159,7 @@ class Listener:
             elif head is not None and self._is_ours(head):
                 await self._serve_head(head, data, reader, peer)
             elif head is not None:
-                await self._host.serve(replay(stream, data, self._engine.limits.write_timeout))
+                await self._host.serve(replay(stream, data, self._engine.limits))
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -214,6 +221,7 @@ class Listener:
             address=peer,
             secure=reader.secure,
             websocket=True,
+            door=self._door,
         )
         target, session_id = await self._admission.admit_websocket(request)
         headers = self._admission.answer_headers(request, initial=isinstance(target, Opening))

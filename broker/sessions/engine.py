@@ -57,6 +57,7 @@ class Engine:
         readiness: Whether it is ready for clients.
         ends_by: When every ending must be over, by Trio's clock.
         sessions: By session id.
+        closing: Doors that let nobody in any more, while those who came through them are sent away.
         handshakes: How many connections have not sent their request head yet.
         hooks: The application's functions, by hook.
     """
@@ -70,6 +71,7 @@ class Engine:
         self.rates = Rates(settings.limits) if Rates.wanted(settings.limits) else None
         self.sessions: dict[str, Session] = {}
         self.draining = False
+        self.closing: set[object] = set()
         self.readiness = Readiness()
         self.ends_by = inf
         self.handshakes = 0
@@ -213,6 +215,14 @@ class Engine:
         """End every session."""
         for session in list(self.sessions.values()):
             session.close(reason)
+
+    async def end_door(self, door: object, reason: DisconnectReason) -> None:
+        """End every session that was opened through a door, and wait until it has ended."""
+        while mine := [one for one in self.sessions.values() if one.opening.request.door is door]:
+            for session in mine:
+                session.close(reason)
+            for session in mine:
+                await session.wait_ended()
 
     def start_soon(self, function: Callable[..., Any], *args: Any) -> None:
         """Run something in the server scope."""

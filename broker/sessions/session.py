@@ -179,7 +179,7 @@ class Session(Reading):
         self._move(SessionInput.UPGRADE)
         self._pushed_back = rest
         self._attach(transport)
-        self._engine.timers.pong(self)
+        self._engine.timers.alive(self)
         self._engine.notify("upgrade", self)
         return old
 
