@@ -171,7 +171,8 @@ class Reading(ABC):
             received = await transport.receive()
             if self.mid_message or not received or type(received[-1]) is not bytes:
                 self.watch(received)
-            self.meter(len(received))
+            if self._engine.rates is not None:
+                self.meter(len(received))
             return iter(received)
         except TransportEnded as ended:
             if transport is self.transport:
