@@ -1,6 +1,7 @@
 """A client to be judged by the conformance kit, here that of python-socketio.
 
-pip install "python-socketio[asyncio_client]"; the kit starts `python client.py URL TRANSPORTS` again and again.
+pip install "python-socketio[asyncio_client]"
+The kit starts `python client.py URL TRANSPORTS` again and again.
 Put your own implementation in the place of python-socketio; what the kit asks for is marked by numbers.
 """
 

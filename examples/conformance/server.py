@@ -11,7 +11,7 @@ import sys
 import socketio
 import uvicorn
 
-# 1. Short times, so that a run takes seconds; the kit reads them from the OPEN packet. Every origin is allowed.
+# 1. Short times, so that a run takes seconds; the kit reads them from the OPEN packet. Every origin may come.
 server = socketio.AsyncServer(
     async_mode="asgi",
     ping_interval=0.3,
@@ -25,7 +25,7 @@ server = socketio.AsyncServer(
 def serve_namespace(name):
     @server.on("connect", namespace=name)
     async def connect(sid, environ, auth=None):
-        # 2. The client is shown its auth object. The task sends it behind the answer to CONNECT, not ahead of it.
+        # 2. The client is shown its auth object: by a task, since the answer to CONNECT goes first.
         server.start_background_task(server.emit, "auth", auth or {}, to=sid, namespace=name)
 
     @server.on("message", namespace=name)
