@@ -107,7 +107,7 @@ async def offsets(lab: ServerLab) -> None:
     expect(text.endswith('["question","text"]'), f"an event that asks for an ack: {text}")
 
 
-@CASES.case("recovery/volatile", "SIO-REC-3", needs=["volatile"])
+@CASES.case("recovery/volatile", "SIO-REC-3", needs=["volatile"], alone=True)
 async def volatile(lab: ServerLab) -> None:
     """A volatile event that ends in a text repeats the offset before it, and spoils no recovery."""
     one = await joined(lab)
