@@ -6,6 +6,7 @@ from protocol.recovery import RecoveryRefusal
 from .adapters.base import Answers, Gap
 from .adapters.errors import BusError, BusRefused, BusUnavailable
 from .adapters.redis.adapter import RedisAdapter
+from .adapters.redis.emitter import Emitter, TrioEmitter, open_emitter
 from .client.backoff import Backoff
 from .client.client import Client, open_client
 from .client.errors import BufferFull, ConnectError
@@ -63,6 +64,7 @@ __all__ = [
     "DisconnectReason",
     "Disconnected",
     "EmitResult",
+    "Emitter",
     "Event",
     "EventError",
     "ExpiredSession",
@@ -91,6 +93,8 @@ __all__ = [
     "Socket",
     "Statistics",
     "TooManyAcks",
+    "TrioEmitter",
     "Verdict",
     "open_client",
+    "open_emitter",
 ]

@@ -92,7 +92,7 @@ class Journal:
         log = self.log
         if offset is None:
             offset = next_offset(log.last, _milliseconds())
-        message = self._encode(self.name, event, (*args, str(offset)), key=event)
+        message = self._encode(self.name, event, (*args, str(offset)))
         entry = LogEntry(offset, message, rooms, except_rooms, trio.current_time())
         before = log.bytes
         log.append(entry)
@@ -105,7 +105,7 @@ class Journal:
         """Encode an event that is not kept; no client may take its end for an offset. Spec: SIO-REC-3."""
         if args and isinstance(args[-1], str):
             args = (*args, str(self.log.last))
-        return self._encode(self.name, event, args, key=event)
+        return self._encode(self.name, event, args)
 
     def history(self, room: str, since: str | None, limit: int | None) -> RoomHistory:
         """Read a piece of a room's history; see `Namespace.history`."""
@@ -152,7 +152,7 @@ class Journal:
 
     def _entry(self, event: StoredEvent) -> LogEntry:
         name, *args = event.args
-        message = self._encode(self.name, name, (*args, str(event.offset)), key=name)
+        message = self._encode(self.name, name, (*args, str(event.offset)))
         return LogEntry(event.offset, message, event.rooms, event.except_rooms, trio.current_time())
 
     # When a session was in which room

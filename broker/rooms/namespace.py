@@ -13,6 +13,7 @@ from broker.adapters.base import Answers, Bus, Link
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import BrokerError, ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
+from broker.flow.overflow import Policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
 
@@ -43,6 +44,7 @@ class Namespace(Listening, Sending):
         engine: The broker's engine.
         encode_event: The codec's `event`; held here because each look-up on the way of an event counts.
         encode_ack: The codec's `ack`.
+        policies: What becomes of events that clients cannot take.
         parent: The family it belongs to, if a pattern or predicate made it.
         sockets: Connected sockets by id.
         index: Who is in which room.
@@ -66,6 +68,8 @@ class Namespace(Listening, Sending):
         self._broadcast: type[Broadcast] = Broadcast
         self._registry = HandlerRegistry() if parent is None else parent.registry
         self._presence: Presence | None = None
+        self.policies = self._registry.policies
+        self.policies.set_fallback(engine.settings.overflow)
         self._last_ack_id = -1
 
     def __repr__(self) -> str:
@@ -129,20 +133,44 @@ class Namespace(Listening, Sending):
         members = list(self.index.members(room))
         return members if own is None else [own, *members]
 
+    def apply_policy(
+        self,
+        message: EncodedMessage,
+        event: str,
+        policy: Policy | None = None,
+        rooms: Sequence[str] = (),
+        *,
+        asks: bool = False,
+    ) -> None:
+        """Give an event the policy that holds for it. Spec: FLOW-7.
+
+        Args:
+            message: The event, encoded.
+            event: Its name.
+            policy: The one it is sent with; None takes that of its room, the namespace, or the broker.
+            rooms: Where it is sent to.
+            asks: Whether it asks for an ack.
+        """
+        policy = policy or self.policies.find(rooms)
+        if policy is not None:
+            policy.apply(message, self.name, event, asks=asks)
+
     def notice_outgoing(self, event: str, args: Sequence[Any]) -> None:
         """Call the listeners for outgoing events."""
         for listener in self._registry.outgoing:
             listener(event, *args)
 
-    def encode_broadcast(self, event: str, args: Sequence[Any], options: BroadcastOptions) -> EncodedMessage:
+    def encode_for(
+        self, event: str, args: Sequence[Any], options: BroadcastOptions, ack_id: int | None
+    ) -> EncodedMessage:
         """Encode what another node has sent, and keep it as this node keeps its own.
 
         Raises:
             TypeError: An argument has no form on the wire.
         """
         journal = self.journal
-        if journal is None:
-            return self.encode_event(self.name, event, args, key=event)
+        if journal is None or ack_id is not None:
+            return self.encode_event(self.name, event, args, ack_id)
         if options.volatile:
             return journal.encode_volatile(event, args)
         return journal.record(event, args, options.rooms, options.except_rooms)

@@ -12,6 +12,7 @@ from broker.flow.acks import AckTable
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import Disconnected
 from broker.flow.outbox import Verdict
+from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from broker.flow.request import Handshake
 from protocol import DisconnectReason
 from protocol.recovery import RecoveryRefusal
@@ -112,12 +113,19 @@ class Socket(Identified):
         """
         return self.offer(self.encode(event, args))
 
+    def offer_kept(self, message: EncodedMessage) -> Verdict:
+        """Queue an event; where lost connections are recovered, it waits for a client that is away."""
+        return self.offer(message)
+
     def send(self, *args: Any) -> Verdict:
         """Send the event `message`."""
         return self.emit("message", *args)
 
     async def send_event(self, event: str, *args: Any) -> Verdict:
-        """Send an event once there is room for it in the outbox.
+        """Send an event once there is room for it in the outbox, whatever the policy is.
+
+        Returns:
+            QUEUED, or CLOSED if the socket has left or leaves meanwhile.
 
         Raises:
             ValueError: The name is reserved.
@@ -159,16 +167,23 @@ class Socket(Identified):
             self._ack_table = AckTable(self._connection.limits.outstanding_acks)
         return self._ack_table
 
-    def encode(self, event: str, args: tuple[Any, ...], ack_id: int | None = None) -> EncodedMessage:
+    def encode(
+        self, event: str, args: tuple[Any, ...], ack_id: int | None = None, policy: Policy | None = None
+    ) -> EncodedMessage:
         """Encode an event of this namespace; listeners for outgoing events see it."""
         check_event(event)
         namespace = self.namespace
         namespace.notice_outgoing(event, args)
-        return namespace.encode_event(namespace.name, event, args, ack_id, key=event)
+        message = namespace.encode_event(namespace.name, event, args, ack_id)
+        if namespace.policies.in_use or policy is not None:
+            namespace.apply_policy(message, event, policy, asks=ack_id is not None)
+        return message
 
-    def encode_volatile(self, event: str, args: tuple[Any, ...]) -> EncodedMessage:
+    def encode_volatile(
+        self, event: str, args: tuple[Any, ...], policy: Policy | None = None
+    ) -> EncodedMessage:
         """Encode an event that may be dropped."""
-        return self.encode(event, args)
+        return self.encode(event, args, policy=policy)
 
     # Broadcasting
 
@@ -197,6 +212,10 @@ class Socket(Identified):
     def volatile(self) -> Direct:
         """This socket, for events that may be dropped if it cannot take them at once. Spec: SIO-EVT-5."""
         return Direct(self, is_volatile=True)
+
+    def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Direct:
+        """This socket, with another policy for what it cannot take; see `Broadcast.overflow`."""
+        return Direct(self, policy=make_policy(policy, key))
 
     def timeout(self, seconds: float) -> Direct:
         """This socket, with a default timeout for `call`."""

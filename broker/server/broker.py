@@ -258,16 +258,19 @@ class Broker(Listening, Sending):
             OSError: An address cannot be listened on.
             ValueError: An address cannot be read.
 
-        Cancellation: every session ends with `server shutting down`; when this returns nothing is left.
+        It opens the broker if it is not open. To serve in several calls, put them into `async with broker`.
+
+        Cancellation: every session that was opened through this call ends with `server shutting down`, and if
+        it has opened the broker all others too; when this returns nothing of them is left.
         """
         listening = open_listeners(host, port, tuple(bind))
         try:
             scheme = "http" if ssl_context is None else "https"
             answers = self.asgi(app)
             host_app = HttpHost(answers, self.settings.limits)
-            listener = Listener(self._engine, self._admission, host_app, ssl_context)
+            listener = Listener(self._engine, self._admission, host_app, ssl_context, door=answers)
             accept = partial(listener.accept_all, listening)
-            goodbye = partial(self._end_sessions, answers)
+            goodbye = partial(self._close_door, answers)
             limits = self.settings.limits
             window = limits.cleanup_timeout + limits.close_timeout
             async with self._opened(), told_lifespan(app), outliving(accept, goodbye, window):
@@ -278,7 +281,17 @@ class Broker(Listening, Sending):
                 trio.lowlevel.notify_closing(one)
                 one.close()
 
-    async def _end_sessions(self, answers: BrokerASGI | None = None) -> None:
+    async def _close_door(self, answers: BrokerASGI) -> None:
+        """End the sessions of one `serve` while their peers can still be told: others may serve as well."""
+        engine = self._engine
+        engine.closing.add(answers)
+        try:
+            await engine.end_door(answers, DisconnectReason.SERVER_SHUTTING_DOWN)
+            await answers.wait_answered()
+        finally:
+            engine.closing.discard(answers)
+
+    async def _end_sessions(self) -> None:
         """End every session while its peer can still be told: a polling client by the answer to its GET."""
         engine = self._engine
         was_draining, engine.draining = engine.draining, True
@@ -286,8 +299,6 @@ class Broker(Listening, Sending):
         try:
             engine.end_all(DisconnectReason.SERVER_SHUTTING_DOWN)
             await engine.wait_empty()
-            if answers is not None:
-                await answers.wait_answered()
         finally:
             engine.draining = was_draining
             engine.readiness.refusing = was_refusing

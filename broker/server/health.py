@@ -10,6 +10,7 @@ from protocol.http_head import Header
 from protocol.jsontext import dump
 
 from .admission import RETRY_AFTER
+from .drain import ENDING
 from .engine_hooks import HttpResponse
 
 ALIVE = "healthz"
@@ -33,6 +34,8 @@ async def answer_health(engine: Engine, request: HttpRequest, name: str | None) 
     if name == ALIVE:
         return HttpResponse(200, _body("alive"), _HEADERS)
     problems = {} if engine.is_open else {"broker": "not running"}
+    if request.door in engine.closing:
+        problems = {"broker": ENDING}
     problems = problems or await engine.readiness.problems()
     if not problems:
         return HttpResponse(200, _body("ready"), _HEADERS)

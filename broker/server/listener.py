@@ -52,16 +52,23 @@ class Listener:
         engine: The broker's engine.
         admission: Decides on WebSocket handshakes.
         host: Serves everything that is no WebSocket of ours.
+        door: What the requests that it takes itself are marked with; see `HttpRequest.door`.
         ssl_context: For TLS; None serves plain connections.
     """
 
     def __init__(
-        self, engine: Engine, admission: Admission, host: HttpHost, ssl_context: ssl.SSLContext | None
+        self,
+        engine: Engine,
+        admission: Admission,
+        host: HttpHost,
+        ssl_context: ssl.SSLContext | None,
+        door: object = None,
     ) -> None:
         self._engine = engine
         self._admission = admission
         self._host = host
         self._ssl_context = ssl_context
+        self._door = door
 
     async def accept_all(self, listening: Sequence[socket.socket]) -> None:
         """Accept on all of these until cancelled."""
@@ -214,6 +221,7 @@ class Listener:
             address=peer,
             secure=reader.secure,
             websocket=True,
+            door=self._door,
         )
         target, session_id = await self._admission.admit_websocket(request)
         headers = self._admission.answer_headers(request, initial=isinstance(target, Opening))
