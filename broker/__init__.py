@@ -34,8 +34,9 @@ from .rooms.parent import ParentNamespace
 from .rooms.presence import Presence, PresenceChange
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
-from .server.broker import Broker, Server, Statistics
+from .server.broker import Broker, Server
 from .server.engine_hooks import HttpResponse
+from .server.statistics import Statistics
 
 __all__ = [
     "NO_ACK",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -43,32 +42,8 @@ from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
 from .listener import Listener, describe, open_listeners
 from .static_client import StaticClient
+from .statistics import Statistics
 from .trio_websockets import serve_trio_websocket
-
-
-@frozen
-class Statistics:
-    """Figures of a broker at one moment.
-
-    Attributes:
-        sessions: Open engine sessions.
-        sockets: Connected sockets, by namespace.
-        queued_bytes: What all outboxes hold together.
-        dropped: Messages that were not sent, by cause.
-        disconnects: Ended sockets, by reason.
-        refusals: Refused requests and CONNECTs, by rule.
-        violations: Ended sessions, by what the peer did wrong.
-        events: Events without a good end, by cause.
-    """
-
-    sessions: int
-    sockets: dict[str, int]
-    queued_bytes: int
-    dropped: Counter[str]
-    disconnects: Counter[str]
-    refusals: Counter[str]
-    violations: Counter[str]
-    events: Counter[str]
 
 
 @frozen
@@ -206,6 +181,7 @@ class Broker(Listening, Sending):
             await self._nursery.start(self._engine.run)
             if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
+                self._nursery.start_soon(self._directory.keep_presence)
         except BaseException:
             # Failed or cancelled here, there is no exit that would close the nursery.
             await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled

@@ -363,3 +363,20 @@ async def test_tls(tmp_path: Any) -> None:
 def test_options_that_cannot_be(url: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         RedisAdapter(url, **options)
+
+
+async def test_a_subscription_that_is_refused_is_told_from_the_answers_of_others() -> None:
+    rule = ("on", "nopass", "+@all", "~*", "resetchannels", "&socket.io#/#*", "&socket.io-*")
+    async with redis_server() as redis:
+        await redis.ask("ACL", "SETUSER", "default", *rule)
+        async with node(redis.url) as a:
+            a.socket.join("fine")
+            await a.broker.fetch_sockets()
+            await redis.ask("ACL", "SETUSER", "default", "resetchannels", "&socket.io-*")
+            assert "NOPERM" in await redis.ask("PUBLISH", "socket.io#/#", "x")
+            a.broker.emit("first")
+            a.socket.join("another")
+            found = await a.broker.fetch_sockets()
+            await until(lambda: a.trouble)
+            assert found.silent in ((), ("?",))
+            assert a.events["refused publication"] <= 1
