@@ -174,6 +174,8 @@ class Settings:
         yield from check.check_instance("recovery", self.recovery, Recovery, optional=True)
         yield from check.check_instance("limits", self.limits, Limits)
         yield from check_parser("parser", self.parser)
+        if self.adapter is not None and not callable(getattr(self.adapter, "bus", None)):
+            yield check.problem("adapter", "an adapter, such as RedisAdapter(url)", self.adapter)
         yield from check.check_choice("overflow", self.overflow, OVERFLOW_POLICIES)
 
     def _cors_problems(self) -> Iterator[str]:
