@@ -347,6 +347,12 @@ async def test_tls(tmp_path: Any) -> None:
             assert a.trouble is None
 
 
+def test_a_url_is_no_adapter() -> None:
+    with pytest.raises(ConfigError, match=r"such as RedisAdapter\(url\), not a str") as caught:
+        Broker(adapter="redis://:s3cret@localhost")
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "options", "words"),
     [

@@ -151,7 +151,7 @@ class RedisBus:
         """Why this node is out of touch with the others; None if it is not."""
         return self._client.trouble
 
-    async def run(  # noqa: ASYNC128 - the connection says that it has started
+    async def run(  # noqa: ASYNC128 - the client says that it is started
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Hold the connection until cancelled."""
