@@ -176,7 +176,8 @@ class Settings:
         yield from check_parser("parser", self.parser)
         if self.adapter is not None and not callable(getattr(self.adapter, "bus", None)):
             # Not the value: it may be a URL with a password.
-            yield f"adapter: must be an adapter, such as RedisAdapter(url), not a {type(self.adapter).__name__}"
+            found = type(self.adapter).__name__
+            yield f"adapter: must be an adapter, such as RedisAdapter(url), not a {found}"
         yield from check.check_choice("overflow", self.overflow, OVERFLOW_POLICIES)
 
     def _cors_problems(self) -> Iterator[str]:

@@ -15,7 +15,7 @@ from broker import Broker, BusUnavailable, ConfigError, Gap, Limits, RedisAdapte
 from tests.peers import RawWebSocket, client, serving
 
 from .faults import proxy
-from .nodes import needs_redis, redis_server
+from .nodes import free_port, needs_redis, redis_server
 
 pytestmark = needs_redis
 QUICK: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4, "connect_timeout": 0.4}
@@ -280,7 +280,7 @@ async def test_passwords() -> None:
 
 
 async def test_a_node_of_a_redis_cluster_is_refused() -> None:
-    async with redis_server("--cluster-enabled", "yes") as redis:
+    async with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as redis:
         for mode in ("classic", "sharded", "streams"):
             words = await refused(RedisAdapter(redis.url, mode=mode))  # type: ignore[arg-type]
             assert "Redis Cluster" in words
@@ -326,8 +326,6 @@ async def test_tls(tmp_path: Any) -> None:
     import ssl
 
     import trustme
-
-    from .nodes import free_port
 
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
