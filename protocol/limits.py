@@ -72,6 +72,7 @@ class Limits:
     bus_buffer_bytes: int = 8_388_608  # what waits for a bus that is away; 8 outboxes
     bus_requests: int = 1_000  # questions of one namespace that wait for other nodes
     bus_tasks: int = 1_000  # server-side events and acks of one namespace at work for other nodes
+    presence_lease_time: float = 10.0  # how long users of a node that is not heard of any more stay online
     bus_ack_timeout: float = 300.0  # how long another node may have this one wait for acks
 
     # How long an ending may take.

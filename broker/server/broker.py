@@ -186,6 +186,7 @@ class Broker(Listening, Sending):
             await self._nursery.start(self._engine.run)
             if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
+                self._nursery.start_soon(self._directory.keep_presence)
             if self._directory.recoveries is not None:
                 await self._nursery.start(self._directory.recoveries.run)
         except BaseException:
