@@ -53,6 +53,9 @@ class Limits:
     handshakes: int = 10_000  # connections whose request head is not complete, all together
     dynamic_namespaces: int = 10_000  # children made by patterns and predicates
 
+    # What one process of a server may wait for another.
+    handover_timeout: float = 5.0  # a connection or request must be handed over by then
+
     # How long an ending may take.
     cleanup_timeout: float = 5.0  # handlers after cancellation and the disconnect handler
     close_timeout: float = 5.0  # flushing and closing a transport

@@ -31,13 +31,15 @@ from broker.sessions.session import Session
 from protocol import DisconnectReason
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
+from .addresses import describe, open_listeners
 from .admission import Admission
 from .asgi import ASGIApp, BrokerASGI, Receive, Scope, Send
 from .drain import drain
 from .engine_hooks import EngineHooks
 from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
-from .listener import Listener, describe, open_listeners
+from .listener import Listener
+from .neighbours import Neighbours
 from .static_client import StaticClient
 from .trio_websockets import serve_trio_websocket
 
@@ -109,6 +111,7 @@ class Broker(Listening, Sending):
         self.engine = EngineHooks(self._engine)
         self._admission = Admission(self._engine, self.engine)
         self._client = StaticClient() if self.settings.serve_client else None
+        self._neighbours: Neighbours | None = None
         self._scope_manager: Any = None
         self._nursery: trio.Nursery | None = None
 
@@ -166,6 +169,20 @@ class Broker(Listening, Sending):
         return await self._main.server_side_emit(event, *args, timeout=timeout)
 
     # Lifecycle
+
+    def settle_beside(self, neighbours: Neighbours) -> None:
+        """Make this broker one of several processes of a server, before it serves; `--workers` does it.
+
+        Args:
+            neighbours: How the others are reached.
+
+        Raises:
+            BrokerError: It is open already.
+        """
+        if self.is_open:
+            raise BrokerError("the broker is open already")
+        self._neighbours = neighbours
+        self._engine.session_mark = neighbours.mark
 
     @property
     def is_open(self) -> bool:
@@ -230,7 +247,8 @@ class Broker(Listening, Sending):
         Args:
             host: Address or name to listen on; None listens only on `bind`.
             port: TCP port; 0 takes a free one.
-            bind: More addresses: `"127.0.0.1:3000"`, `"[::1]:3000"`, `"unix:/run/broker.sock"`.
+            bind: More addresses: `"127.0.0.1:3000"`, `"[::1]:3000"`, `"unix:/run/broker.sock"`; `"fd:3"`
+                takes a listening socket that the process has inherited.
             ssl_context: Serves TLS.
             app: An ASGI application for all other paths.
             task_status: Gets the `Server` once it listens.
@@ -246,7 +264,7 @@ class Broker(Listening, Sending):
             scheme = "http" if ssl_context is None else "https"
             answers = self.asgi(app)
             host_app = HttpHost(answers, self.settings.limits)
-            listener = Listener(self._engine, self._admission, host_app, ssl_context)
+            listener = Listener(self._engine, self._admission, host_app, ssl_context, self._neighbours)
             accept = partial(listener.accept_all, listening)
             goodbye = partial(self._end_sessions, answers)
             limits = self.settings.limits
@@ -277,7 +295,7 @@ class Broker(Listening, Sending):
         Args:
             app: Takes all requests for other paths; None answers 404.
         """
-        return BrokerASGI(self._engine, self._admission, self._client, app, self._lifespan)
+        return BrokerASGI(self._engine, self._admission, self._client, app, self._lifespan, self._neighbours)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send, app: ASGIApp | None) -> None:
         if app is None:
