@@ -25,6 +25,7 @@ from .rooms.broadcast import Broadcast, BroadcastAcks
 from .rooms.fanout import EmitResult
 from .rooms.namespace import Namespace
 from .rooms.parent import ParentNamespace
+from .rooms.presence import Presence, PresenceChange
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
 from .server.broker import Broker, Server, Statistics
@@ -60,6 +61,8 @@ __all__ = [
     "PacketDecoder",
     "ParentNamespace",
     "Parser",
+    "Presence",
+    "PresenceChange",
     "Recovery",
     "RemoteSocket",
     "Server",

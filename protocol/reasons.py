@@ -40,6 +40,7 @@ class DisconnectReason(StrEnum):
     SLOW_CONSUMER = "slow consumer"
     HANDLER_STALLED = "handler stalled"
     LIMIT_EXCEEDED = "limit exceeded"
+    IDENTITY_EXPIRED = "identity expired"
 
     @property
     def close_code(self) -> CloseCode:
@@ -65,6 +66,7 @@ _CLOSE_CODES = {
     DisconnectReason.SLOW_CONSUMER: CloseCode.TRY_LATER,
     DisconnectReason.HANDLER_STALLED: CloseCode.TRY_LATER,
     DisconnectReason.LIMIT_EXCEEDED: CloseCode.POLICY,
+    DisconnectReason.IDENTITY_EXPIRED: CloseCode.POLICY,
 }
 _FINAL = frozenset(
     {DisconnectReason.SERVER_NAMESPACE_DISCONNECT, DisconnectReason.CLIENT_NAMESPACE_DISCONNECT}

@@ -20,6 +20,7 @@ NOT_OBSERVABLE: dict[str, str] = {
     "SIO-PARSER-2": "the fixture speaks the default parser",
     "SIO-PARSER-3": "the fixture speaks the default parser",
     "SIO-PARSER-4": "the fixture speaks the default parser",
+    **{f"SIO-REC-{number}": "an option of servers, tested with the broker" for number in range(1, 12)},
     "SEC-1": "advice about deployment",
     "SEC-2": "advice about logs of proxies",
     "SEC-5": "what an application does with values",

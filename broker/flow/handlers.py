@@ -98,9 +98,10 @@ class HandlerRegistry:
         incoming: Called with each event that comes in, before its handler.
         outgoing: Called with each event that goes out.
         rooms: Called when rooms and memberships come and go.
+        presence: Called when users come online or go, by `join` or `leave`.
     """
 
-    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "rooms")
+    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "presence", "rooms")
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
@@ -108,6 +109,7 @@ class HandlerRegistry:
         self.incoming: list[Callable[..., Any]] = []
         self.outgoing: list[Callable[..., Any]] = []
         self.rooms: list[Callable[..., Any]] = []
+        self.presence: list[tuple[str, Callable[..., Any]]] = []
 
     def on(self, event: str, concurrency: int) -> Callable[[Function], Function]:
         """Return a decorator that registers a handler.

@@ -30,6 +30,7 @@ TransportName = Literal["polling", "websocket"]
 OverflowPolicy = Literal["disconnect", "drop_oldest", "drop_newest", "keep_latest"]
 AllowRequest = Callable[..., Any] | Callable[..., Awaitable[Any]]
 GenerateId = Callable[..., Any]
+WallClock = Callable[[], float]
 
 TRANSPORTS: Final[tuple[str, ...]] = get_args(TransportName)
 OVERFLOW_POLICIES: Final[tuple[str, ...]] = get_args(OverflowPolicy)
@@ -102,6 +103,10 @@ class Settings:
         parser: None for the text of the protocol, "msgpack" for what `socket.io-msgpack-parser` speaks, or a
             `Parser` of the application's own. All clients must use the same.
         generate_id: Called for each new session to name it, instead of the broker's own random ids.
+        presence_grace_time: Seconds for which a user whose last connection was lost is still online: who
+            comes back by then has never left. 0 for none.
+        wall_clock: Tells the Unix seconds that `Socket.expires_at` is compared with; None for the machine's
+            clock, a function of your own in tests.
 
     Raises:
         ConfigError: An option is unknown, or a value is not allowed; it names all of them.
@@ -133,6 +138,8 @@ class Settings:
     overflow: OverflowPolicy = "disconnect"
     parser: Literal["msgpack"] | Parser | None = None
     generate_id: GenerateId | None = None
+    presence_grace_time: float = field(default=5.0, converter=_seconds)
+    wall_clock: WallClock | None = None
 
     if not TYPE_CHECKING:
 
@@ -155,7 +162,8 @@ class Settings:
             yield from check.check_bool(name, getattr(self, name))
         yield from self._cors_problems()
         yield from check.check_addresses("proxy_addresses", self.proxy_addresses)
-        for name in ("allow_request", "generate_id"):
+        yield from check.check_seconds("presence_grace_time", self.presence_grace_time, or_none=True)
+        for name in ("allow_request", "generate_id", "wall_clock"):
             yield from check.check_callable(name, getattr(self, name))
         yield from check.check_instance("cookie", self.cookie, CookieOptions, optional=True)
         yield from check.check_instance("recovery", self.recovery, Recovery, optional=True)

@@ -62,11 +62,16 @@ def problem(name: str, allowed: str, value: object) -> str:
     return f"{name}: must be {allowed}, found {value!r}"
 
 
-def check_seconds(name: str, value: object, *, maximum: float = MAX_SECONDS) -> Iterator[str]:
-    """Hold durations to finite float seconds above 0."""
+def check_seconds(
+    name: str, value: object, *, maximum: float = MAX_SECONDS, or_none: bool = False
+) -> Iterator[str]:
+    """Hold durations to finite float seconds above 0, or to 0 as well if there may be none."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and or_none and value == 0:
+        return
     if not number or not math.isfinite(value) or not 0 < value <= maximum:  # type: ignore[arg-type,operator]
-        allowed = f"a number of seconds (not milliseconds) above 0 and at most {maximum:,.0f}"
+        least = "from 0 to" if or_none else "above 0 and at most"
+        allowed = f"a number of seconds (not milliseconds) {least} {maximum:,.0f}"
         yield problem(name, allowed, value)
 
 

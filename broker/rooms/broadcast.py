@@ -17,6 +17,7 @@ from protocol import DisconnectReason
 from protocol.socketio.packet import RESERVED_EVENTS
 
 from .fanout import EmitResult
+from .identity import user_room
 
 if TYPE_CHECKING:
     from .namespace import Namespace
@@ -94,6 +95,10 @@ class Broadcast:
     def in_(self, *rooms: str) -> Broadcast:
         """Add rooms to send to; the same as `to`."""
         return self.to(*rooms)
+
+    def to_user(self, *users: str) -> Broadcast:
+        """Add all sockets of users, by the identity that a middleware has set."""
+        return evolve(self, rooms=self.rooms + tuple(map(user_room, users)))
 
     def except_(self, *rooms: str) -> Broadcast:
         """Leave out everyone in these rooms; wins over `to`."""

@@ -80,6 +80,11 @@ class Directory:
             logger.exception("the predicate for namespace %r failed", name[:64])
             return False
 
+    async def end_presence(self) -> None:
+        """Tell the last leaves of all namespaces: the broker closes."""
+        for namespace in list(self.namespaces.values()):
+            await namespace.end_presence()
+
     def _add(self, namespace: Namespace) -> Namespace:
         self.namespaces[namespace.name] = namespace
         for listener in self.on_new:

@@ -17,6 +17,7 @@ from protocol import DisconnectReason
 from .broadcast import Broadcast, check_event
 from .fanout import FanOut
 from .index import RoomEvent, RoomIndex
+from .presence import Presence
 from .verbs import Listening, Sending
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Namespace(Listening, Sending):
         self.fan_out = FanOut(engine)
         self.connecting = 0
         self._registry = HandlerRegistry() if parent is None else parent.registry
+        self._presence: Presence | None = None
         self._last_ack_id = -1
 
     def __repr__(self) -> str:
@@ -62,6 +64,18 @@ class Namespace(Listening, Sending):
     def registry(self) -> HandlerRegistry:
         """What is registered."""
         return self._registry
+
+    @property
+    def presence(self) -> Presence:
+        """Who is online here; see `Presence`."""
+        if self._presence is None:
+            self._presence = Presence(self)
+        return self._presence
+
+    async def end_presence(self) -> None:
+        """Tell the last leaves: the broker closes."""
+        if self._presence is not None:
+            await self._presence.close()
 
     @property
     def rooms(self) -> dict[str, frozenset[str]]:
@@ -193,5 +207,6 @@ class Namespace(Listening, Sending):
 
     def maybe_remove(self) -> None:
         """Remove a namespace of a family that has become empty, if the settings say so."""
-        if self.parent is not None and not self.sockets and not self.connecting:
+        # While users are online, be it for their grace time, their presence must not be forgotten.
+        if self.parent is not None and not self.sockets and not self.connecting and not self._presence:
             self.parent.child_is_empty(self)

@@ -10,6 +10,8 @@ from broker.flow.errors import AckTimeout, Disconnected
 from broker.flow.request import Handshake
 from protocol import DisconnectReason
 
+from .identity import USER_ROOM
+
 if TYPE_CHECKING:
     from .broadcast import Broadcast
     from .fanout import EmitResult
@@ -33,6 +35,12 @@ class RemoteSocket:
     handshake: Handshake = field(repr=False)
     rooms: frozenset[str]
     data: dict[str, Any]
+
+    @property
+    def identity(self) -> str | None:
+        """The user whose socket it is; None if nobody has said."""
+        rooms = (room for room in self.rooms if room.startswith(USER_ROOM))
+        return next((room.removeprefix(USER_ROOM) for room in rooms), None)
 
     def _only(self) -> Broadcast:
         return self.namespace.to(self.id)

@@ -16,7 +16,7 @@ from broker.flow.request import Handshake
 from protocol import DisconnectReason
 
 from .broadcast import Broadcast, Direct, call_one, check_event, check_rooms
-from .inbound import Inbound
+from .identity import USER_ROOM, Identified
 from .remote import RemoteSocket
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Socket(Inbound):
+class Socket(Identified):
     """One client in one namespace.
 
     Attributes:
@@ -176,6 +176,10 @@ class Socket(Inbound):
         """Everyone in these rooms but this socket."""
         return self.to(*rooms)
 
+    def to_user(self, *users: str) -> Broadcast:
+        """All sockets of these users but this one; see `Namespace.to_user`."""
+        return self.broadcast.to_user(*users)
+
     def except_(self, *rooms: str) -> Broadcast:
         """Everyone but those in these rooms and this socket."""
         return self.broadcast.except_(*rooms)
@@ -206,9 +210,11 @@ class Socket(Inbound):
 
         Raises:
             ValueError: It would be in more rooms than `Limits.rooms_per_socket`, or a name is longer than
-                `Limits.room_bytes`.
+                `Limits.room_bytes`, or begins as that of a user's room (`identity` puts it there).
         """
         check_rooms(rooms)
+        if any(room.startswith(USER_ROOM) for room in rooms):
+            raise ValueError("the room of a user is joined by setting the identity of the socket")
         limits = self._connection.limits
         if any(len(room.encode()) > limits.room_bytes for room in rooms if room != self.id):
             raise ValueError(f"the name of a room is {limits.room_bytes} bytes at most")
@@ -216,7 +222,8 @@ class Socket(Inbound):
             return
         index = self.namespace.index
         limit = limits.rooms_per_socket
-        if len(self.rooms.union(rooms)) > limit + 1:
+        # Its own room and that of its user do not count.
+        if len(self.rooms.union(rooms)) > limit + 1 + self.is_present:
             raise ValueError(f"a socket may be in {limit} rooms at most")
         if self._shown_rooms is not None:
             self._shown_rooms = self._shown_rooms.union(rooms)
@@ -226,8 +233,9 @@ class Socket(Inbound):
                 index.join(self, room)
 
     def leave(self, *rooms: str) -> None:
-        """Take this socket out of rooms; its own room it cannot leave."""
+        """Take this socket out of rooms; its own room, and that of its user, it cannot leave."""
         check_rooms(rooms)
+        rooms = tuple(room for room in rooms if not room.startswith(USER_ROOM))
         if self._shown_rooms is not None and self.leaving is None:
             self._shown_rooms = self._shown_rooms.difference(rooms).union((self.id,))
             return
@@ -285,13 +293,19 @@ class Socket(Inbound):
         self._intercepted = bool(namespace.registry.incoming)
 
     def let_in(self) -> bool:
-        """Become a member, and answer CONNECT; False if the client is gone meanwhile."""
+        """Become a member, and answer CONNECT; False if the client is gone meanwhile.
+
+        Raises:
+            ConnectRefused: What a middleware knows of the user has expired already.
+        """
+        self.check_expiry()
         if not self._connection.let_in(self):
             return False
         self.connected = self.was_connected = True
         self.namespace.sockets[self.id] = self
         rooms, self._shown_rooms = self.rooms, None
         self.join(*rooms)
+        self.come_online()
         return True
 
     def refuse(self, message: str, data: Any) -> None:
@@ -306,6 +320,7 @@ class Socket(Inbound):
         self.connected = False
         self.namespace.sockets.pop(self.id, None)
         self.namespace.index.leave_all(self)
+        self.go_offline(reason)
         self.cancel_all()
 
     @property

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.flow.handlers import HandlerRegistry
 
+from .presence import PRESENCE_KINDS, PresenceKind
+
 if TYPE_CHECKING:
     from .broadcast import Broadcast, BroadcastAcks
     from .fanout import EmitResult
@@ -64,6 +66,27 @@ class Listening(ABC):
         self.registry.outgoing.append(listener)
         return listener
 
+    def on_presence(self, kind: PresenceKind) -> Callable[[Function], Function]:
+        """Register a handler for users who come online or go: `handler(change)`, sync or async.
+
+        Called once for a user, however many sockets they have, and on every node; one call after the other,
+        in order. Who came and went before a call could begin is not told of.
+
+        Args:
+            kind: `join` or `leave`.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        if kind not in PRESENCE_KINDS:
+            raise ValueError(f"presence has {' and '.join(PRESENCE_KINDS)}, not {kind!r}")
+
+        def register(handler: Function) -> Function:
+            self.registry.presence.append((kind, handler))
+            return handler
+
+        return register
+
     def on_room(self, listener: Callable[..., Any]) -> Callable[..., Any]:
         """Call this when rooms come and go: `listener(event, room, socket)`, a plain function.
 
@@ -102,6 +125,14 @@ class Sending(ABC):
     def in_(self, *rooms: str) -> Broadcast:
         """Choose everyone in these rooms; the same as `to`."""
         return self.everyone().to(*rooms)
+
+    def to_user(self, *users: str) -> Broadcast:
+        """Choose all sockets of users, by the identity that a middleware has set.
+
+        A user is reached like a room, whatever node the sockets are on; nobody can be put into that room but
+        by `Socket.identity`.
+        """
+        return self.everyone().to_user(*users)
 
     def except_(self, *rooms: str) -> Broadcast:
         """Choose everyone but those in these rooms."""

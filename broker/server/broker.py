@@ -25,6 +25,7 @@ from broker.rooms.connection import Connection
 from broker.rooms.directory import Directory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
+from broker.rooms.presence import Presence
 from broker.rooms.verbs import Listening, Sending
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
@@ -138,6 +139,11 @@ class Broker(Listening, Sending):
         return self._main
 
     @property
+    def presence(self) -> Presence:
+        """Who is online in the default namespace."""
+        return self._main.presence
+
+    @property
     def namespaces(self) -> dict[str, Namespace]:
         """The namespaces there are now, by name."""
         return dict(self._directory.namespaces)
@@ -212,6 +218,7 @@ class Broker(Listening, Sending):
         limits = self.settings.limits
         with cleanup_window(limits.cleanup_timeout + limits.close_timeout):
             await self._engine.wait_empty()  # noqa: ASYNC102 - the window is shielded and has a deadline
+            await self._directory.end_presence()  # noqa: ASYNC102 - as above
         crashed = self._nursery.cancel_scope.cancel_called
         self._nursery.cancel_scope.cancel()
         self._nursery = None

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -25,6 +26,8 @@ class _Http1Server(TCPServer):
     long-polling gains by.
     """
 
+    _is_read_to_end = False
+
     @property
     def protocol(self) -> ProtocolWrapper:
         return self._wrapper
@@ -37,7 +40,14 @@ class _Http1Server(TCPServer):
     async def _read_data(self) -> None:
         """Read until the end; then end the wait for a next request, which would stay for its whole time."""
         await super()._read_data()
+        self._is_read_to_end = True
         await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send; an answer to a client that is gone must not begin another wait for a next request."""
+        await super().protocol_send(event)
+        if self._is_read_to_end and isinstance(event, Updated):
+            await self.idle_task.stop()
 
 
 async def _stay(request: object) -> None:

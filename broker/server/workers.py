@@ -169,7 +169,9 @@ class _Supervisor:
 
     # One process after another in one place
 
-    async def _keep(self, number: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def _keep(  # noqa: ASYNC128 - `_tell` calls it
+        self, number: int, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Run a process in this place, and another when it has died, until the end."""
         delay = FIRST_DELAY
         started = trio.Event()

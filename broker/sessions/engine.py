@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import trio
 
+from broker.flow.alarms import Alarms
 from broker.flow.codec import make_codec
 from broker.flow.counters import Counters
 from broker.flow.errors import NotRunning
@@ -46,6 +47,7 @@ class Engine:
         codec: Writes and reads Socket.IO packets.
         counters: Counts by cause.
         timers: Heartbeat and deadlines.
+        alarms: Calls at times of their own.
         sessions: By session id.
         handshakes: How many connections have not sent their request head yet.
         hooks: The application's functions, by hook.
@@ -69,6 +71,7 @@ class Engine:
         self.timers: Timers[Reading] = Timers(
             settings.ping_interval, settings.ping_timeout, Reading.ping, Reading.expire
         )
+        self.alarms = Alarms()
         self.joining = self.timers.countdown(settings.connect_timeout, _connect_timeout)
         self.stalling = self.timers.countdown(settings.limits.pause_timeout, _pause_timeout)
         self.reader: SharedReader | None = None
@@ -97,6 +100,7 @@ class Engine:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 nursery.start_soon(self.timers.run)
+                nursery.start_soon(self.alarms.run)
                 if shared_reader.AVAILABLE:
                     self.reader = shared_reader.SharedReader()
                     await nursery.start(self.reader.run)

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 import trio
 
+from broker.flow.request import HttpRequest
 from tests.peers import (
     ENGINE_PATH,
     BareWebSocket,
@@ -481,6 +482,29 @@ async def test_cve_2021_32640_blanks_in_a_handshake_header() -> None:
         ) as bare:
             assert bare.answer.status in (101, 400)
         assert trio.current_time() - began < 1
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "end of stream"])
+async def test_client_that_goes_while_its_request_is_served(reset: bool) -> None:
+    """Its connection must not wait for a next request, which would keep it for half a minute."""
+    asked, answer = trio.Event(), trio.Event()
+
+    async def allow(request: HttpRequest) -> bool:
+        if request.header("x-slow") is None:
+            return True
+        asked.set()
+        await answer.wait()
+        return False
+
+    async with arena(allow_request=allow) as where:
+        async with await HttpPeer.open(where.server) as peer:
+            await peer.send("GET", POLLING, [("X-Slow", "1")])
+            await asked.wait()
+            if reset:
+                assert isinstance(peer.stream, trio.SocketStream)
+                peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await http(where.server, "GET", "/elsewhere")  # behind the end in the broker's queue of what is ready
+        answer.set()
 
 
 async def test_half_open_handshakes_are_bounded() -> None:
