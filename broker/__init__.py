@@ -2,6 +2,8 @@
 
 from protocol import ClientReason, DisconnectReason, Limits
 
+from .adapters.base import Answers, Gap
+from .adapters.errors import BusError, BusRefused, BusUnavailable
 from .client.backoff import Backoff
 from .client.client import Client, open_client
 from .client.errors import BufferFull, ConnectError
@@ -21,7 +23,8 @@ from .flow.errors import (
 from .flow.outbox import Verdict
 from .flow.request import Handshake, HttpRequest
 from .flow.settings import ConfigError, CookieOptions, Recovery, Settings
-from .rooms.broadcast import Broadcast, BroadcastAcks
+from .rooms.broadcast import Broadcast
+from .rooms.collecting import BroadcastAcks
 from .rooms.fanout import EmitResult
 from .rooms.namespace import Namespace
 from .rooms.parent import ParentNamespace
@@ -34,12 +37,16 @@ from .server.engine_hooks import HttpResponse
 __all__ = [
     "NO_ACK",
     "AckTimeout",
+    "Answers",
     "Backoff",
     "Broadcast",
     "BroadcastAcks",
     "Broker",
     "BrokerError",
     "BufferFull",
+    "BusError",
+    "BusRefused",
+    "BusUnavailable",
     "Client",
     "ClientReason",
     "ClientSocket",
@@ -52,6 +59,7 @@ __all__ = [
     "EmitResult",
     "Event",
     "EventError",
+    "Gap",
     "Handshake",
     "HttpRequest",
     "HttpResponse",

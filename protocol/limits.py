@@ -53,6 +53,11 @@ class Limits:
     handshakes: int = 10_000  # connections whose request head is not complete, all together
     dynamic_namespaces: int = 10_000  # children made by patterns and predicates
 
+    # What other nodes may cost, and what may wait for them.
+    bus_requests: int = 1_000  # questions of one namespace that wait for other nodes
+    bus_tasks: int = 1_000  # server-side events and acks of one namespace at work for other nodes
+    bus_ack_timeout: float = 300.0  # how long another node may have this one wait for acks
+
     # What one process of a server may wait for another.
     handover_timeout: float = 5.0  # a connection or request must be handed over by then
 

@@ -1,1 +1,1 @@
-"""Where sessions and events are kept beyond one connection: in memory, or outside the process."""
+"""What reaches beyond one connection and one process: kept sessions and events, and the bus between nodes."""

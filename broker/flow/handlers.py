@@ -99,9 +99,10 @@ class HandlerRegistry:
         outgoing: Called with each event that goes out.
         rooms: Called when rooms and memberships come and go.
         presence: Called when users come online or go, by `join` or `leave`.
+        server: Handlers of the events of other nodes, by event.
     """
 
-    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "presence", "rooms")
+    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "presence", "rooms", "server")
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
@@ -110,6 +111,7 @@ class HandlerRegistry:
         self.outgoing: list[Callable[..., Any]] = []
         self.rooms: list[Callable[..., Any]] = []
         self.presence: list[tuple[str, Callable[..., Any]]] = []
+        self.server: dict[str, Callable[..., Any]] = {}
 
     def on(self, event: str, concurrency: int) -> Callable[[Function], Function]:
         """Return a decorator that registers a handler.

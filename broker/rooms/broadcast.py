@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
+from broker.adapters.base import Answers, Link
+from broker.adapters.errors import BusUnavailable
 from broker.flow.acks import AckWaiter, single_value
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import BrokerError, Disconnected, TooManyAcks
+from broker.flow.errors import BrokerError, Disconnected
 from broker.flow.outbox import Verdict
-from protocol import DisconnectReason
+from protocol.bus.options import BroadcastOptions
 from protocol.socketio.packet import RESERVED_EVENTS
 
+from .collecting import BroadcastAcks, Collector, note_outcome
 from .fanout import EmitResult
 from .identity import user_room
+from .remote import RemoteSocket, remote_socket
 
 if TYPE_CHECKING:
     from .namespace import Namespace
-    from .remote import RemoteSocket
     from .socket import Socket
-
-
-@frozen
-class BroadcastAcks:
-    """Who answered a broadcast, and who did not.
-
-    Attributes:
-        responses: Socket id and value, in the order of arrival.
-        missing: Ids that did not answer in time.
-        disconnected: Ids that left first.
-    """
-
-    responses: list[tuple[str, Any]] = field(factory=list)
-    missing: list[str] = field(factory=list)
-    disconnected: list[str] = field(factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """Whether everyone answered."""
-        return not self.missing and not self.disconnected
 
 
 def check_event(event: str) -> None:
@@ -69,6 +53,9 @@ def check_rooms(rooms: Iterable[Any]) -> None:
             raise TypeError(
                 f"a room is a str, not {type(room).__name__}; give several rooms as several arguments"
             )
+
+
+SOCKET_ID_LENGTH = 20  # characters; rooms of this length are taken for sockets where it matters
 
 
 @frozen
@@ -144,7 +131,30 @@ class Broadcast:
         check_event(event)
         namespace.notice_outgoing(event, args)
         message = namespace.encode_event(namespace.name, event, args, key=event)
+        if namespace.link is not None and not self.is_local:
+            return self._emit_everywhere(namespace.link, event, args, message)
         return namespace.fan_out.deliver(message, self.select(), self.is_volatile)
+
+    def _emit_everywhere(
+        self, link: Link, event: str, args: tuple[Any, ...], message: EncodedMessage
+    ) -> EmitResult:
+        taken = link.broadcast((event, *args), self._options())
+        result = self._namespace.fan_out.deliver(message, self.select(), self.is_volatile)
+        return result if taken else evolve(result, unpublished=1)
+
+    def _options(self, timeout: float | None = None) -> BroadcastOptions:
+        """Return the choice as other nodes read it."""
+        flags: dict[str, Any] = {}
+        if self.is_volatile:
+            flags["volatile"] = True
+        if timeout is not None:
+            flags["timeout"] = math.ceil(timeout * 1000)
+        return BroadcastOptions(self.rooms, self.except_rooms, flags)
+
+    @property
+    def _link(self) -> Link | None:
+        """The way to the other nodes, if they are meant as well."""
+        return None if self.is_local else self._namespace.link
 
     def send(self, *args: Any) -> EmitResult:
         """Send the event `message`."""
@@ -172,41 +182,107 @@ class Broadcast:
         namespace.notice_outgoing(event, args)
         ack_id = namespace.next_ack_id()
         message = namespace.encode_event(namespace.name, event, args, ack_id, key=event)
-        collector = _Collector(ack_id)
         seconds = timeout if timeout is not None else self.ack_timeout
         if seconds is None:
             seconds = namespace.engine.limits.ack_timeout
+        acks = BroadcastAcks()
+        collector = Collector(ack_id, partial(note_outcome, acks))
+        link = self._link
         try:
-            collector.ask(self.select(), message)
+            acks.missing.extend(collector.ask(self.select(), message))
+            if link is None:
+                with trio.move_on_after(seconds):
+                    await collector.done.wait()
+            else:
+                await self._ask_everywhere(link, (event, *args), seconds, collector, acks)
+        finally:
+            acks.missing.extend(collector.stop())
+        return acks
+
+    async def _ask_everywhere(
+        self, link: Link, event: tuple[Any, ...], seconds: float, collector: Collector, acks: BroadcastAcks
+    ) -> None:
+        """Wait for the acks of all nodes; sockets of others have no name unless one alone was asked."""
+        asked = self.rooms[0] if len(self.rooms) == 1 and len(self.rooms[0]) == SOCKET_ID_LENGTH else ""
+
+        async def ask_others() -> None:
+            remote = await link.broadcast_with_ack(event, self._options(seconds), seconds)
+            acks.responses.extend((asked, value) for value in remote.responses)
+            acks.missing.extend([asked] * (remote.expected - len(remote.responses)))
+            acks.silent.extend(remote.silent)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_others)
             with trio.move_on_after(seconds):
                 await collector.done.wait()
-        finally:
-            collector.stop()
-        return collector.acks
 
     # Managing
 
-    async def fetch_sockets(self) -> list[RemoteSocket]:
-        """Return a view of each of them."""
-        await trio.lowlevel.checkpoint()
-        return [socket.view() for socket in self.select()]
+    async def fetch_sockets(self) -> Answers[RemoteSocket]:
+        """Return a view of each of them; `silent` names the nodes that did not answer in time."""
+        link = self._link
+        if link is None:
+            await trio.lowlevel.checkpoint()
+            return Answers(socket.view() for socket in self.select())
+        others = await link.fetch_sockets(self._options())
+        views = [socket.view() for socket in self.select()]
+        return Answers(
+            (*views, *(remote_socket(self._namespace, one) for one in others)), silent=others.silent
+        )
 
     async def sockets_join(self, *rooms: str) -> None:
-        """Put all of them into rooms."""
-        await self._each(lambda socket: socket.join(*rooms))
+        """Put all of them into rooms.
 
-    async def sockets_leave(self, *rooms: str) -> None:
-        """Take all of them out of rooms."""
-        await self._each(lambda socket: socket.leave(*rooms))
+        On other nodes it takes effect when the message arrives there: this does not wait for it.
 
-    async def disconnect_sockets(self, close: bool = False) -> None:
-        """Make all of them leave the namespace, or close their sessions."""
-        await self._each(lambda socket: socket.disconnect(close))
-
-    async def _each(self, action: Callable[[Socket], None]) -> None:
+        Raises:
+            ValueError: A socket of this node would be in too many rooms, or a name is too long.
+            BusUnavailable: It was done on this node alone: the bus is away and its buffer is full.
+        """
+        check_rooms(rooms)
+        link = self._link
+        taken = link is None or link.sockets_join(self._options(), rooms)
         await trio.lowlevel.checkpoint()
         for socket in list(self.select()):
-            action(socket)
+            socket.join(*rooms)
+        _check_taken(taken)
+
+    async def sockets_leave(self, *rooms: str) -> None:
+        """Take all of them out of rooms; on other nodes as `sockets_join`.
+
+        Raises:
+            BusUnavailable: It was done on this node alone: the bus is away and its buffer is full.
+        """
+        check_rooms(rooms)
+        link = self._link
+        taken = link is None or link.sockets_leave(self._options(), rooms)
+        await trio.lowlevel.checkpoint()
+        for socket in list(self.select()):
+            socket.leave(*rooms)
+        _check_taken(taken)
+
+    async def disconnect_sockets(self, close: bool = False) -> None:
+        """Make all of them leave the namespace, or close their sessions; on other nodes as `sockets_join`.
+
+        Raises:
+            BusUnavailable: It was done on this node alone: the bus is away and its buffer is full.
+        """
+        link = self._link
+        taken = link is None or link.disconnect_sockets(self._options(), close)
+        await trio.lowlevel.checkpoint()
+        for socket in list(self.select()):
+            socket.disconnect(close)
+        _check_taken(taken)
+
+
+def _check_taken(taken: bool) -> None:
+    """Tell the caller if only this node has heard of it.
+
+    Raises:
+        BusUnavailable: The bus has not taken a message.
+    """
+    if not taken:
+        raise BusUnavailable("the other nodes cannot be told now: the bus is away and its buffer is full")
 
 
 class Direct:
@@ -239,44 +315,6 @@ class Direct:
     async def call(self, event: str, *args: Any) -> Any:
         """Send an event and wait for its ack; see `Socket.call`."""
         return await self._socket.call(event, *args, timeout=self._ack_timeout)
-
-
-class _Collector:
-    """Collects the outcome of each member of one broadcast with acks."""
-
-    def __init__(self, ack_id: int) -> None:
-        self.acks = BroadcastAcks()
-        self.done = trio.Event()
-        self._ack_id = ack_id
-        self._waiting: dict[str, Socket] = {}
-
-    def ask(self, sockets: Iterable[Socket], message: EncodedMessage) -> None:
-        message.build_frame()
-        for socket in sockets:
-            try:
-                socket.acks.expect(self._ack_id, partial(self._settle, socket.id))
-            except TooManyAcks:
-                self.acks.missing.append(socket.id)
-                continue
-            self._waiting[socket.id] = socket
-            socket.offer(message)
-        if not self._waiting:
-            self.done.set()
-
-    def _settle(self, socket_id: str, outcome: Sequence[Any] | DisconnectReason) -> None:
-        del self._waiting[socket_id]
-        if isinstance(outcome, DisconnectReason):
-            self.acks.disconnected.append(socket_id)
-        else:
-            self.acks.responses.append((socket_id, single_value(outcome)))
-        if not self._waiting:
-            self.done.set()
-
-    def stop(self) -> None:
-        for socket_id, socket in self._waiting.items():
-            socket.acks.forget(self._ack_id)
-            self.acks.missing.append(socket_id)
-        self._waiting.clear()
 
 
 async def call_one(socket: Socket, message: EncodedMessage, ack_id: int, timeout: float) -> Any:

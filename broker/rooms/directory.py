@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from broker.adapters.base import Adapter, Bus, BusHost, Gap
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
 from .namespace import Namespace
@@ -25,6 +26,8 @@ class Directory:
     Attributes:
         namespaces: Those there are now.
         on_new: Called with each new one.
+        bus: Links them with those of other nodes; None if this is the only one.
+        on_gap: Called with each time in which messages of other nodes may have been missed.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -32,6 +35,10 @@ class Directory:
         self._parents: list[ParentNamespace] = []
         self.namespaces: dict[str, Namespace] = {}
         self.on_new: list[Callable[[Namespace], Any]] = []
+        self.on_gap: list[Callable[[Gap], Any]] = []
+        adapter: Adapter | None = engine.settings.adapter
+        host = BusHost(engine.limits, engine.counters.events, self._report)
+        self.bus: Bus | None = None if adapter is None else adapter.bus(host)
         self.of(DEFAULT_NAMESPACE)
 
     def of(self, name: str) -> Namespace:
@@ -87,9 +94,24 @@ class Directory:
 
     def _add(self, namespace: Namespace) -> Namespace:
         self.namespaces[namespace.name] = namespace
+        if self.bus is not None:
+            namespace.link_to(self.bus)
         for listener in self.on_new:
             listener(namespace)
         return namespace
 
     def _remove(self, namespace: Namespace) -> None:
         self.namespaces.pop(namespace.name, None)
+        if namespace.link is not None:
+            namespace.link.close()
+
+    def _report(self, gap: Gap) -> None:
+        """Tell the application of a gap; counted and logged in any case."""
+        self._engine.counters.events["bus gap"] += 1
+        logger.warning("other nodes were out of reach for %.3f s: %s", gap.seconds, gap.cause)
+        for listener in self.on_gap:
+            try:
+                listener(gap)
+            except Exception:
+                self._engine.counters.events["failed"] += 1
+                logger.exception("listener for gaps failed")

@@ -27,11 +27,13 @@ class EmitResult:
         queued: Accepted for them; members of a large room whose turn is still to come count here.
         dropped: Dropped by a policy, or because it was volatile.
         closed: They were on their way out.
+        unpublished: 1 if the other nodes could not be told, since the bus is away and its buffer is full.
     """
 
     queued: int = 0
     dropped: int = 0
     closed: int = 0
+    unpublished: int = 0
 
 
 class _Job:

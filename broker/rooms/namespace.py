@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from broker.adapters.base import Answers, Bus, Link
 from broker.flow.errors import ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.scopes import cleanup_window
@@ -17,6 +18,7 @@ from protocol import DisconnectReason
 from .broadcast import Broadcast, check_event
 from .fanout import FanOut
 from .index import RoomEvent, RoomIndex
+from .local import LocalSide
 from .presence import Presence
 from .verbs import Listening, Sending
 
@@ -41,6 +43,7 @@ class Namespace(Listening, Sending):
         sockets: Connected sockets by id.
         index: Who is in which room.
         fan_out: Delivers broadcasts.
+        link: The way to the same namespace on other nodes; None if there are none.
     """
 
     def __init__(self, name: str, engine: Engine, parent: ParentNamespace | None = None) -> None:
@@ -52,6 +55,7 @@ class Namespace(Listening, Sending):
         self.sockets: dict[str, Socket] = {}
         self.index: RoomIndex[Socket] = RoomIndex(self._notice_room)
         self.fan_out = FanOut(engine)
+        self.link: Link | None = None
         self.connecting = 0
         self._registry = HandlerRegistry() if parent is None else parent.registry
         self._presence: Presence | None = None
@@ -119,7 +123,24 @@ class Namespace(Listening, Sending):
         for listener in self._registry.outgoing:
             listener(event, *args)
 
+    def link_to(self, bus: Bus) -> None:
+        """Connect with the same namespace on other nodes."""
+        self.link = bus.link(LocalSide(self))
+
+    def add(self, socket: Socket) -> None:
+        """Make a socket a member."""
+        self.sockets[socket.id] = socket
+        if self.link is not None:
+            self.link.room_created(socket.id)
+
+    def remove(self, socket: Socket) -> None:
+        """Take a socket out, if it is in."""
+        if self.sockets.pop(socket.id, None) is not None and self.link is not None:
+            self.link.room_deleted(socket.id)
+
     def _notice_room(self, event: RoomEvent, room: str, socket: Socket | None) -> None:
+        if socket is None and self.link is not None:
+            (self.link.room_created if event == "create-room" else self.link.room_deleted)(room)
         for listener in self._registry.rooms:
             try:
                 listener(event, room, socket)
@@ -127,15 +148,26 @@ class Namespace(Listening, Sending):
                 self.engine.counters.events["failed"] += 1
                 logger.exception("listener for rooms of %s failed", self.name)
 
-    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> list[Any]:
-        """Send an event to the other nodes of the cluster and return their answers: without one, none.
+    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> Answers[Any]:
+        """Send an event to the other nodes of the cluster; there `on_server_event` has the handlers.
+
+        Args:
+            event: Its name.
+            args: JSON values and bytes.
+            timeout: Seconds to wait for the answer of each node; None wants no answers.
+
+        Returns:
+            The answers; `silent` names the nodes that did not answer in time.
 
         Raises:
             ValueError: The name is reserved.
+            TypeError: An argument has no form on the bus.
         """
         check_event(event)
+        if self.link is not None:
+            return await self.link.server_side_emit((event, *args), timeout)
         await trio.lowlevel.checkpoint()
-        return []
+        return Answers()
 
     # Letting sockets in and out; the connection calls these
 

@@ -50,6 +50,7 @@ class ParentNamespace(Listening):
             sum(result.queued for result in results),
             sum(result.dropped for result in results),
             sum(result.closed for result in results),
+            sum(result.unpublished for result in results),
         )
 
     def broadcasts(self) -> Collection[Broadcast]:

@@ -302,7 +302,7 @@ class Socket(Identified):
         if not self._connection.let_in(self):
             return False
         self.connected = self.was_connected = True
-        self.namespace.sockets[self.id] = self
+        self.namespace.add(self)
         rooms, self._shown_rooms = self.rooms, None
         self.join(*rooms)
         self.come_online()
@@ -318,7 +318,7 @@ class Socket(Identified):
         self._shown_rooms = self.rooms
         self.leaving = reason
         self.connected = False
-        self.namespace.sockets.pop(self.id, None)
+        self.namespace.remove(self)
         self.namespace.index.leave_all(self)
         self.go_offline(reason)
         self.cancel_all()

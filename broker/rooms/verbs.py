@@ -11,7 +11,10 @@ from broker.flow.handlers import HandlerRegistry
 from .presence import PRESENCE_KINDS, PresenceKind
 
 if TYPE_CHECKING:
-    from .broadcast import Broadcast, BroadcastAcks
+    from broker.adapters.base import Answers
+
+    from .broadcast import Broadcast
+    from .collecting import BroadcastAcks
     from .fanout import EmitResult
     from .remote import RemoteSocket
     from .socket import Socket
@@ -65,6 +68,24 @@ class Listening(ABC):
         """Call this with each event that goes out, once a broadcast: `listener(event, *arguments)`."""
         self.registry.outgoing.append(listener)
         return listener
+
+    def on_server_event(self, event: str) -> Callable[[Function], Function]:
+        """Register a handler for what other nodes send with `server_side_emit`: `handler(*arguments)`.
+
+        What it returns is the answer, if one is wanted: of a tuple the first value, `NO_ACK` for none.
+
+        Raises:
+            ValueError: The event has a handler.
+        """
+        handlers = self.registry.server
+
+        def register(function: Function) -> Function:
+            if event in handlers:
+                raise ValueError(f"the server-side event {event!r} is handled already")
+            handlers[event] = function
+            return function
+
+        return register
 
     def on_presence(self, kind: PresenceKind) -> Callable[[Function], Function]:
         """Register a handler for users who come online or go: `handler(change)`, sync or async.
@@ -152,8 +173,8 @@ class Sending(ABC):
         """Choose everyone, with a timeout for `call`."""
         return self.everyone().timeout(seconds)
 
-    async def fetch_sockets(self) -> list[RemoteSocket]:
-        """Return a view of each socket."""
+    async def fetch_sockets(self) -> Answers[RemoteSocket]:
+        """Return a view of each socket, of all nodes; see `Broadcast.fetch_sockets`."""
         return await self.everyone().fetch_sockets()
 
     async def sockets_join(self, *rooms: str) -> None:

@@ -16,6 +16,7 @@ import trio
 from attrs import frozen
 from trio_websocket import WebSocketConnection, WebSocketRequest
 
+from broker.adapters.base import Answers, Gap
 from broker.flow.errors import BrokerError
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.scopes import cleanup_window, outliving
@@ -170,9 +171,14 @@ class Broker(Listening, Sending):
         self._directory.on_new.append(listener)
         return listener
 
-    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> list[Any]:
+    async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> Answers[Any]:
         """Send an event to the other nodes of the cluster; see `Namespace.server_side_emit`."""
         return await self._main.server_side_emit(event, *args, timeout=timeout)
+
+    def on_gap(self, listener: Callable[[Gap], Any]) -> Callable[[Gap], Any]:
+        """Call this, a plain function, after a time in which messages between nodes may have been lost."""
+        self._directory.on_gap.append(listener)
+        return listener
 
     # Lifecycle
 
@@ -196,14 +202,31 @@ class Broker(Listening, Sending):
         return self._nursery is not None
 
     async def __aenter__(self) -> Self:
-        """Open the server scope."""
+        """Open the server scope.
+
+        Raises:
+            BusError: The adapter cannot reach the other nodes; nothing is left then.
+        """
         if self._nursery is not None:
             raise BrokerError("the broker is open already")
         self._scope_manager = trio.open_nursery()
         self._nursery = await self._scope_manager.__aenter__()
         self._engine.draining = False
         await self._nursery.start(self._engine.run)
+        if self._directory.bus is not None:
+            try:
+                await self._nursery.start(self._directory.bus.run)
+            except BaseException:
+                await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
+                raise
         return self
+
+    async def _leave_scope(self) -> None:
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()
+        self._nursery = None
+        manager, self._scope_manager = self._scope_manager, None
+        await manager.__aexit__(None, None, None)
 
     async def __aexit__(
         self,
@@ -219,15 +242,13 @@ class Broker(Listening, Sending):
         with cleanup_window(limits.cleanup_timeout + limits.close_timeout):
             await self._engine.wait_empty()  # noqa: ASYNC102 - the window is shielded and has a deadline
             await self._directory.end_presence()  # noqa: ASYNC102 - as above
-        crashed = self._nursery.cancel_scope.cancel_called
-        self._nursery.cancel_scope.cancel()
-        self._nursery = None
-        manager, self._scope_manager = self._scope_manager, None
-        if crashed:
+        if self._nursery.cancel_scope.cancel_called:
+            manager, self._scope_manager = self._scope_manager, None
+            self._nursery = None
             left: bool | None = await manager.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - its own exit
             return left
         # The application's own error leaves the block as it came, in no group of ours.
-        await manager.__aexit__(None, None, None)  # noqa: ASYNC102 - its own exit
+        await self._leave_scope()  # noqa: ASYNC102 - its own exit
         return False
 
     @asynccontextmanager

@@ -54,7 +54,7 @@ class MsgpackDecoder:
         """Decode one packet. Spec: SIO-PARSER-2, SIO-PARSER-4."""
         try:
             # One level more: the map of the packet itself is not part of the data.
-            found = _read_plain(data, self._limits.json_depth + 1)
+            found = read_value(data, self._limits.json_depth + 1)
         except TooDeep:
             return Violation.TOO_DEEP
         except NotText:
@@ -102,20 +102,44 @@ def encode(packet: Packet) -> bytes:
     parts["nsp"] = packet.namespace
     if packet.ack_id is not None:
         parts["id"] = packet.ack_id
-    pack, extension, _ = _package()
+    return pack_value(parts, packet.data, _old_date)
+
+
+def _old_date(value: datetime) -> Any:
+    """Return a date as notepack.io 2 writes it, the library of the JavaScript parser."""
+    return _package().ExtType(0, _milliseconds(value).to_bytes(8, "big", signed=True))
+
+
+def new_date(value: datetime) -> Any:
+    """Return a date as the timestamp of the MessagePack specification, to the millisecond."""
+    seconds, milliseconds = divmod(_milliseconds(value), 1000)
+    return _package().Timestamp(seconds, milliseconds * 1_000_000)
+
+
+def pack_value(value: Any, untrusted: Any, date_form: Callable[[datetime], Any]) -> bytes:
+    """Write any value.
+
+    Args:
+        value: What to write.
+        untrusted: The part of it that an application has made, whose keys are to be checked.
+        date_form: Returns what stands for a date.
+
+    Raises:
+        TypeError: Something in it has no MessagePack form, nests too deep, or refers to itself.
+    """
     replaced: list[Any] = []
 
-    def replace(value: Any) -> Any:
-        if isinstance(value, datetime):
-            return extension(0, _milliseconds(value).to_bytes(8, "big", signed=True))
-        replaced.append(_plain(value))
+    def replace(item: Any) -> Any:
+        if isinstance(item, datetime):
+            return date_form(item)
+        replaced.append(_plain(item))
         return replaced[-1]
 
     try:
-        packed: bytes = pack(parts, default=replace)
+        packed: bytes = _package().packb(value, default=replace)
     except (TypeError, ValueError, OverflowError, BufferError) as error:
         raise TypeError(f"arguments cannot be encoded: {error}") from error
-    _check_keys([packet.data, *replaced])  # only now it is known that nothing refers to itself
+    _check_keys([untrusted, *replaced])  # only now it is known that nothing refers to itself
     return packed
 
 
@@ -137,13 +161,12 @@ def _check_keys(values: list[Any]) -> None:
 
 
 @cache
-def _package() -> tuple[Callable[..., bytes], Callable[[int, bytes], Any], Callable[[bytes], Any]]:
-    """Import the package when the first parser is made: most brokers do without it."""
-    module = import_module("msgpack")
-    return module.packb, module.ExtType, module.unpackb
+def _package() -> Any:
+    """Import the package when it is first used: most brokers do without it."""
+    return import_module("msgpack")
 
 
-def _read_plain(data: bytes, depth: int) -> Any:
+def read_value(data: bytes, depth: int) -> Any:
     """Do what `read` does; by the package, three times as fast, where the two cannot differ.
 
     That is: short, without a byte that could begin an extension or bytes, which may not be keys, and without
@@ -156,7 +179,7 @@ def _read_plain(data: bytes, depth: int) -> Any:
         and length - len(data.translate(None, _CONTAINER_HEADS)) <= depth
     ):
         try:
-            return _package()[2](data)
+            return _package().unpackb(data)
         except Exception:
             return read(data, depth)  # says what is wrong
     return read(data, depth)

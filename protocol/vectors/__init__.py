@@ -59,3 +59,10 @@ def to_data(value: Any) -> Any:
             return bytes.fromhex(value["$hex"])
         return {key: to_data(item) for key, item in value.items()}
     return value
+
+
+def load_bus_vectors(form: str) -> list[dict[str, Any]]:
+    """Read the messages of one form that JavaScript nodes have sent; README.md says which forms there are."""
+    document = orjson.loads(files(__name__).joinpath("bus", f"{form}.json").read_bytes())
+    vectors: list[dict[str, Any]] = document["vectors"]
+    return vectors

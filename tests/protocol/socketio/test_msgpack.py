@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import Limits, Violation
-from protocol.socketio.msgpack import MsgpackParser, _read_plain, encode
+from protocol.socketio.msgpack import MsgpackParser, encode, read_value
 from protocol.socketio.msgpack_reader import NotText, TooDeep, read
 from protocol.socketio.packet import Packet, PacketType
 
@@ -356,13 +356,13 @@ def test_package_and_reader_take_the_same(data: bytes, depth: int) -> None:
         except ValueError as error:
             return type(error).__name__
 
-    assert outcome(_read_plain) == outcome(read)
+    assert outcome(read_value) == outcome(read)
 
 
 @given(st.lists(VALUES, max_size=5))
 def test_package_and_reader_take_packets_for_the_same(args: list[Any]) -> None:
     packed = encode(Packet(PacketType.EVENT, "/", None, ["x", *args]))
-    assert repr(_read_plain(packed, 64)) == repr(read(packed, 64))
+    assert repr(read_value(packed, 64)) == repr(read(packed, 64))
 
 
 def test_reader_says_what_is_wrong() -> None:
