@@ -54,6 +54,8 @@ class Limits:
     dynamic_namespaces: int = 10_000  # children made by patterns and predicates
 
     # What other nodes may cost, and what may wait for them.
+    bus_message_bytes: int = 16_777_216  # one message of another node; larger ones are passed over
+    bus_buffer_bytes: int = 8_388_608  # what waits for a bus that is away; 8 outboxes
     bus_requests: int = 1_000  # questions of one namespace that wait for other nodes
     bus_tasks: int = 1_000  # server-side events and acks of one namespace at work for other nodes
     bus_ack_timeout: float = 300.0  # how long another node may have this one wait for acks

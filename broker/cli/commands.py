@@ -116,7 +116,8 @@ def _settle(broker: Broker, place: Place | None, arguments: argparse.Namespace) 
     peers = {number: (address.host, address.port) for number, address in arguments.peer}
     owner = Owner(arguments.node or 0, place.number if place else 0)
     folder = Path(place.folder) if place else None
-    broker.settle_beside(Neighbours(owner, folder, broker.settings.limits, peers))
+    count = place.count if place else 1
+    broker.settle_beside(Neighbours(owner, folder, broker.settings.limits, peers, count))
 
 
 def connect(arguments: argparse.Namespace) -> int:

@@ -37,9 +37,15 @@ class Directory:
         self.on_new: list[Callable[[Namespace], Any]] = []
         self.on_gap: list[Callable[[Gap], Any]] = []
         adapter: Adapter | None = engine.settings.adapter
-        host = BusHost(engine.limits, engine.counters.events, self._report)
-        self.bus: Bus | None = None if adapter is None else adapter.bus(host)
+        self._bus_host = BusHost(engine.limits, engine.counters.events, self._report)
+        self.bus: Bus | None = None if adapter is None else adapter.bus(self._bus_host)
         self.of(DEFAULT_NAMESPACE)
+
+    def connect(self, adapter: Adapter) -> None:
+        """Connect with other nodes by this adapter; only before the broker is open."""
+        self.bus = adapter.bus(self._bus_host)
+        for namespace in self.namespaces.values():
+            namespace.link_to(self.bus)
 
     def of(self, name: str) -> Namespace:
         """Return the namespace of this name; made if it is not there."""

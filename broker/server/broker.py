@@ -17,6 +17,7 @@ from attrs import frozen
 from trio_websocket import WebSocketConnection, WebSocketRequest
 
 from broker.adapters.base import Answers, Gap
+from broker.adapters.mesh import Mesh
 from broker.flow.errors import BrokerError
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.scopes import cleanup_window, outliving
@@ -195,6 +196,8 @@ class Broker(Listening, Sending):
             raise BrokerError("the broker is open already")
         self._neighbours = neighbours
         self._engine.session_mark = neighbours.mark
+        if self._directory.bus is None and neighbours.count > 1:
+            self._directory.connect(Mesh(neighbours))
 
     @property
     def is_open(self) -> bool:

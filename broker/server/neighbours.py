@@ -105,10 +105,6 @@ class Neighbour:
             self.number, Introduction("stream", peer, secure, self._neighbours.own)
         )
 
-    async def open_bus(self) -> trio.SocketStream | None:
-        """Open a line of the bus to it; None if it is not there."""
-        return await self._neighbours.open(self.number, Introduction("bus", sender=self._neighbours.own))
-
 
 class Neighbours:
     """The processes of one server, as one of them sees them.
@@ -120,11 +116,13 @@ class Neighbours:
         limits: Deadlines and bounds.
         peers: Host and port of other nodes, by number.
 
+        count: How many processes there are.
+
     Attributes:
         own: The number of this one.
+        count: How many processes there are.
         limits: Deadlines and bounds.
         mark: What session ids of this one end with.
-        on_bus: Serves a line of the bus that another has opened: `on_bus(sender, stream)`.
     """
 
     def __init__(
@@ -133,12 +131,14 @@ class Neighbours:
         folder: Path | None,
         limits: Limits,
         peers: Mapping[int, tuple[str, int]] | None = None,
+        count: int = 1,
     ) -> None:
         self._place = place
         self._peers = {node: PeerNode(node, *address, limits) for node, address in (peers or {}).items()}
         self.own = place.worker
+        self.count = count
         self.mark = place.mark
-        self.on_bus: Callable[[int, trio.SocketStream], Awaitable[None]] | None = None
+        self._serve_line: Callable[[int, trio.abc.Stream], Awaitable[None]] | None = None
         self._folder = folder
         self.limits = limits
 
@@ -155,6 +155,14 @@ class Neighbours:
         if owner.node == self._place.node:
             return self.neighbour(owner.worker)
         return None if hopped else self._peers.get(owner.node)
+
+    def on_line(self, serve: Callable[[int, trio.abc.Stream], Awaitable[None]]) -> None:
+        """Call this with each line of the bus that another process opens, and its number."""
+        self._serve_line = serve
+
+    async def open_line(self, number: int) -> trio.SocketStream | None:
+        """Open a line of the bus to another process; None if it is not there."""
+        return await self.open(number, Introduction("bus", sender=self.own))
 
     def neighbour(self, number: int) -> Neighbour:
         """Return another process, whether it is there or not."""
@@ -221,8 +229,8 @@ class Neighbours:
             elif said.kind == "stream":
                 stream = PassedStream(trio.SocketStream(connection), said.peer)
                 await takes.serve_stream(stream, said.peer, secure=said.secure)
-            elif said.kind == "bus" and self.on_bus is not None:
-                await self.on_bus(said.sender, trio.SocketStream(connection))
+            elif said.kind == "bus" and self._serve_line is not None:
+                await self._serve_line(said.sender, trio.SocketStream(connection))
         except (
             OSError,
             ValueError,

@@ -40,7 +40,8 @@ async def workers(
         async with trio.open_nursery() as nursery:
             for number in range(count):
                 broker = quick_broker(**options)
-                broker.settle_beside(Neighbours(Owner(node, number), Path(folder), broker.settings.limits))
+                place, limits = Owner(node, number), broker.settings.limits
+                broker.settle_beside(Neighbours(place, Path(folder), limits, count=count))
                 serve = partial(broker.serve, "127.0.0.1", 0, ssl_context=server_context)
                 server = await nursery.start(serve)
                 served.append(Worker(broker, Door(server.port, ssl_context=client_context)))
