@@ -6,6 +6,7 @@ SOAK ?= 50
 SOAK_ARGS ?=
 CANARIES ?= 50
 FUZZ_SECONDS ?= 60
+HOLD_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,7 +33,7 @@ PROTOCOL_COVERAGE ?= 100
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test check lint coverage interop-soak soak-virtual websocket-cases hostile fuzz conformance \
-    conformance-peers conformance-clients conformance-mutants bench fix wheel clean distclean setup system bundle
+    conformance-peers conformance-clients conformance-mutants bench hold fix wheel clean distclean setup system bundle
 .DELETE_ON_ERROR:
 
 help:
@@ -47,6 +48,8 @@ help:
 	@echo 'make conformance  judge this broker with the conformance kit, served in four ways'
 	@echo 'make conformance-peers, -clients, -mutants  judge other servers; clients; the kit itself'
 	@echo 'make bench   measure and print the comparison table'
+	@echo 'make hold    measure that it holds, and write the table of docs/reliability.md: 45 minutes'
+	@echo '             (HOLD_ARGS="--figures idle --minutes-idle 1" for some of it)'
 	@echo 'make fix     format the code and mend what the linter can mend'
 	@echo 'make wheel   build the wheel into dist/'
 	@echo 'make clean   remove what was built; make distclean also the environments'
@@ -69,8 +72,9 @@ lint: $(DEV)
 
 # The reports come after pytest's own closing line, so the last line repeats its counts.
 coverage: setup
-	@rm -f $(JUNIT) .coverage
+	@rm -f $(JUNIT) .coverage .coverage.*
 	$(BIN)/python -m coverage run -m pytest --junit-xml=$(JUNIT) $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --show-missing --fail-under=$(COVERAGE)
 	$(BIN)/python -m coverage report --include='protocol/*' --show-missing --fail-under=$(PROTOCOL_COVERAGE)
 	@$(BIN)/python tools/closing_line.py $(JUNIT)
@@ -108,6 +112,10 @@ conformance-mutants: setup
 bench: $(BENCH)
 	@$(BIN)/python -m bench.run $(ARGS)
 	@$(BIN)/python -m bench.client_throughput
+
+hold: $(BENCH) setup
+	-@$(PIP) --only-binary :all: atheris 2>/dev/null
+	@$(BIN)/python -m bench.hold --write-docs $(HOLD_ARGS)
 
 fix: $(DEV)
 	-$(BIN)/ruff check --fix $(SOURCES)
@@ -157,7 +165,7 @@ $(NODE_MODULES): $(INTEROP)/package.json $(INTEROP)/package-lock.json
 	fi
 
 system:
-	@sh tools/system_packages.sh chromium
+	@sh tools/system_packages.sh chromium redis-server
 
 # Exit code 3: the bundle cannot be had here, which the tool has said; the tests of it skip themselves.
 bundle: $(RUNTIME)

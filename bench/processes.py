@@ -80,7 +80,7 @@ def install_node_packages() -> None:
 
 def _run_tool(command: Sequence[str], timeout: float, folder: Path) -> None:
     with tempfile.TemporaryFile("w+") as output:
-        with _child(command, folder, stdout=output, stderr=output) as process:
+        with child(command, folder, stdout=output, stderr=output) as process:
             try:
                 status = process.wait(timeout)
             except subprocess.TimeoutExpired:
@@ -101,8 +101,13 @@ def raise_file_limit() -> int:
 
 
 @contextlib.contextmanager
-def _child(
-    command: Sequence[str], folder: Path, *, stdout: IO[str] | int, stderr: IO[str]
+def child(
+    command: Sequence[str],
+    folder: Path,
+    *,
+    stdout: IO[str] | int,
+    stderr: IO[str],
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a process in a group of its own, and end the group on exit, whatever happens.
 
@@ -114,7 +119,7 @@ def _child(
             command,
             cwd=folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             text=True,
@@ -126,8 +131,10 @@ def _child(
         yield process
     finally:
         _end(process)
-        if process.stdout:
-            process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -186,7 +193,7 @@ def running_server(name: str, cpu: int) -> Iterator[Server]:
     command = ["taskset", "-c", str(cpu), *COMMANDS[name], str(port)]
     with (
         tempfile.TemporaryFile("w+") as errors,
-        _child(command, ROOT, stdout=subprocess.DEVNULL, stderr=errors) as process,
+        child(command, ROOT, stdout=subprocess.DEVNULL, stderr=errors) as process,
     ):
         server = Server(process, port, errors)
         _wait_until_accepting(server)
@@ -251,7 +258,7 @@ def running_generator(arguments: Sequence[str], port: int, cpu: int) -> Iterator
     command = ["taskset", "-c", str(cpu), str(BIN / "sioload"), "-p", str(port), *arguments]
     with (
         tempfile.TemporaryFile("w+") as errors,
-        _child(command, ROOT, stdout=subprocess.PIPE, stderr=errors) as process,
+        child(command, ROOT, stdout=subprocess.PIPE, stderr=errors) as process,
     ):
         yield Generator(process, errors)
 

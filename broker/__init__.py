@@ -4,6 +4,8 @@ from protocol import ClientReason, DisconnectReason, Limits
 
 from .adapters.base import Answers, Gap
 from .adapters.errors import BusError, BusRefused, BusUnavailable
+from .adapters.redis.adapter import RedisAdapter
+from .adapters.redis.emitter import Emitter, TrioEmitter, open_emitter
 from .client.backoff import Backoff
 from .client.client import Client, open_client
 from .client.errors import BufferFull, ConnectError
@@ -21,6 +23,7 @@ from .flow.errors import (
     TooManyAcks,
 )
 from .flow.outbox import Verdict
+from .flow.readiness import Readiness
 from .flow.request import Handshake, HttpRequest
 from .flow.settings import ConfigError, CookieOptions, Recovery, Settings
 from .rooms.broadcast import Broadcast
@@ -31,8 +34,10 @@ from .rooms.parent import ParentNamespace
 from .rooms.presence import Presence, PresenceChange
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
-from .server.broker import Broker, Server, Statistics
+from .server.addresses import Server
+from .server.broker import Broker
 from .server.engine_hooks import HttpResponse
+from .server.statistics import Statistics
 
 __all__ = [
     "NO_ACK",
@@ -57,6 +62,7 @@ __all__ = [
     "DisconnectReason",
     "Disconnected",
     "EmitResult",
+    "Emitter",
     "Event",
     "EventError",
     "Gap",
@@ -71,13 +77,17 @@ __all__ = [
     "Parser",
     "Presence",
     "PresenceChange",
+    "Readiness",
     "Recovery",
+    "RedisAdapter",
     "RemoteSocket",
     "Server",
     "Settings",
     "Socket",
     "Statistics",
     "TooManyAcks",
+    "TrioEmitter",
     "Verdict",
     "open_client",
+    "open_emitter",
 ]

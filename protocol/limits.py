@@ -36,6 +36,7 @@ class Limits:
     outbox_soft_bytes: int = 262_144  # Redis' two-level idea: a quarter of the hard budget
     outbox_soft_time: float = 10.0  # how long the soft budget may be exceeded
     outbox_messages: int = 16_384  # bounds the overhead of many tiny messages
+    outboxes_bytes: int = 536_870_912  # all outboxes together; RabbitMQ's share: a quarter of 2 GiB
     write_timeout: float = 10.0  # NATS: a write that makes no progress
     inbox_messages: int = 256  # events of one socket that wait for its handlers
     pause_timeout: float = 60.0  # how long a full inbox may stop the reading

@@ -38,6 +38,7 @@ class DisconnectReason(StrEnum):
     FORCED_SERVER_CLOSE = "forced server close"
     # Ours: no counterpart in the reference, which has no such bounds.
     SLOW_CONSUMER = "slow consumer"
+    EVICTED = "evicted"
     HANDLER_STALLED = "handler stalled"
     LIMIT_EXCEEDED = "limit exceeded"
     IDENTITY_EXPIRED = "identity expired"
@@ -64,6 +65,7 @@ _CLOSE_CODES = {
     DisconnectReason.FORCED_CLOSE: CloseCode.NORMAL,
     DisconnectReason.FORCED_SERVER_CLOSE: CloseCode.POLICY,
     DisconnectReason.SLOW_CONSUMER: CloseCode.TRY_LATER,
+    DisconnectReason.EVICTED: CloseCode.TRY_LATER,
     DisconnectReason.HANDLER_STALLED: CloseCode.TRY_LATER,
     DisconnectReason.LIMIT_EXCEEDED: CloseCode.POLICY,
     DisconnectReason.IDENTITY_EXPIRED: CloseCode.POLICY,

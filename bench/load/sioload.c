@@ -9,6 +9,9 @@
  *            deliveries over all connections
  *   idle     connections are opened and held for -t seconds, for reading the server's memory
  *   connect  -w connections at a time are opened, joined and reset, as fast as the server answers
+ *   follow   every connection receives  42["n","NUMBER.NS.PADDING"]  until none has come for 5 s, or for
+ *            -t seconds: its numbers must be 1, 2, 3 and so on, NS is CLOCK_MONOTONIC when the message was due;
+ *            counts what is missing
  *
  * In every mode the last -S connections are stalled: once joined they never read again.
  *
@@ -43,9 +46,10 @@
 #define OPEN_BATCH 200          /* connections opened before waiting for them to be ready */
 #define OPEN_DEADLINE_S 20      /* for one such batch */
 #define ADDRESS_PORTS 20000     /* connections per loopback source address */
+#define FOLLOW_SILENCE_S 5      /* without a message, following is over */
 #define LATENCY_BUCKETS (1u << 20) /* one per microsecond; the last one takes the rest */
 
-enum mode { ECHO, FANOUT, IDLE, CONNECT };
+enum mode { ECHO, FANOUT, IDLE, CONNECT, FOLLOW };
 enum state { CONNECTING, UPGRADING, OPENING, JOINING, READY, DEAD };
 
 /* A growing byte buffer. */
@@ -93,7 +97,7 @@ static struct sockaddr_in server;
 
 static int ready_count, dead_count;
 static bool started, measuring;
-static uint64_t done, bytes_in, opened;
+static uint64_t done, bytes_in, opened, gaps, last_ns;
 static uint32_t *latencies; /* histogram */
 static uint64_t latency_count, latency_max_us;
 
@@ -203,6 +207,10 @@ static void open_conn(struct conn *c) {
   if (c->stalled) { /* a small window, so that the server notices soon */
     int small = 4096;
     setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+  }
+  if (c->stalled && opt.mode == FOLLOW) { /* as on a network: the loopback's segments let the kernel hold MiB */
+    int segment = 1400;
+    setsockopt(c->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
   }
   if (c->index >= ADDRESS_PORTS) { /* one source address has not ports enough for all */
     struct sockaddr_in source = {.sin_family = AF_INET};
@@ -338,7 +346,24 @@ static bool own_copy(const struct conn *c, const uint8_t *p, size_t n) {
   return strtol((const char *)tag + 1, NULL, 10) == c->index; /* ends at the tag's dot */
 }
 
+/* A numbered message: 42["n","NUMBER.NS.PADDING"]. */
+static void on_number(struct conn *c, const uint8_t *p, size_t n) {
+  static const char head[] = "42[\"n\",\"";
+  if (n <= sizeof head || memcmp(p, head, sizeof head - 1) != 0) return;
+  char *end;
+  uint64_t number_ = strtoull((const char *)p + sizeof head - 1, &end, 10);
+  if (number_ != c->got + 1) gaps++;
+  c->got = number_;
+  done++;
+  last_ns = now_ns();
+  note_latency(strtoull(end + 1, NULL, 10)); /* ends at the second dot */
+}
+
 static void on_event(struct conn *c, const uint8_t *p, size_t n) {
+  if (opt.mode == FOLLOW) {
+    on_number(c, p, n);
+    return;
+  }
   if (measuring) done++;
   if (!publishes(c) || !own_copy(c, p, n)) return;
   note_latency(c->sent_at[c->got++ % RING]);
@@ -502,6 +527,34 @@ static void run_idle(double connect_s) {
   printf("{\"held\":%d,\"lost\":%d}\n", ready_count, dead_count);
 }
 
+/* Say when all are ready, listen, and say what came. `least` and `most` are numbers per connection that reads. */
+static void run_follow(double connect_s) {
+  printf("{\"mode\":\"follow\",\"ready\":%d,\"failed\":%d,\"connect_s\":%.2f}\n", ready_count,
+         dead_count, connect_s);
+  fflush(stdout);
+  measuring = true;
+  double waited = waited_s();
+  uint64_t from = now_ns(), until = from + (unsigned)opt.seconds * NS_PER_S;
+  while (now_ns() < until && (!last_ns || now_ns() - last_ns < FOLLOW_SILENCE_S * NS_PER_S))
+    spin_until(now_ns() + NS_PER_S / 10);
+  double elapsed = seconds_since(from);
+  waited = waited_s() - waited;
+  uint64_t least = UINT64_MAX, most = 0;
+  int lost = 0;
+  for (int i = 0; i < opt.conns; i++) {
+    if (all[i].stalled) continue;
+    if (all[i].state != READY) lost++;
+    if (all[i].got < least) least = all[i].got;
+    if (all[i].got > most) most = all[i].got;
+  }
+  printf("{\"received\":%llu,\"gaps\":%llu,\"lost\":%d,\"least\":%llu,\"most\":%llu,\"p50_us\":%llu,"
+         "\"p99_us\":%llu,\"max_us\":%llu,\"mb_s\":%.1f,\"waited_share\":%.3f}\n",
+         (unsigned long long)done, (unsigned long long)gaps, lost, (unsigned long long)least,
+         (unsigned long long)most, (unsigned long long)latency_percentile(0.5),
+         (unsigned long long)latency_percentile(0.99), (unsigned long long)latency_max_us,
+         (double)bytes_in / elapsed / 1e6, waited / elapsed);
+}
+
 static void run_load(double connect_s) {
   started = true;
   for (int i = 0; i < opt.conns; i++) {
@@ -529,7 +582,7 @@ static void run_load(double connect_s) {
 /* -- options and set-up ------------------------------------------------------------------------ */
 
 static void usage(void) {
-  fputs("usage: sioload [-m echo|fanout|idle|connect] [-p port] [-c connections] [-w window]\n"
+  fputs("usage: sioload [-m echo|fanout|idle|connect|follow] [-p port] [-c connections] [-w window]\n"
         "               [-P publishers] [-s payload bytes] [-t seconds] [-W warm-up seconds]\n"
         "               [-S stalled connections] [-u path]\n",
         stderr);
@@ -548,8 +601,8 @@ static int number(const char *text, int least, int most) {
 }
 
 static void set_mode(const char *name) {
-  static const char *const names[] = {"echo", "fanout", "idle", "connect"};
-  for (int i = 0; i < 4; i++) {
+  static const char *const names[] = {"echo", "fanout", "idle", "connect", "follow"};
+  for (int i = 0; i < 5; i++) {
     if (strcmp(name, names[i]) != 0) continue;
     opt.mode = (enum mode)i;
     opt.mode_name = names[i];
@@ -620,6 +673,8 @@ int main(int argc, char **argv) {
   double connect_s = seconds_since(from);
   if (opt.mode == IDLE)
     run_idle(connect_s);
+  else if (opt.mode == FOLLOW)
+    run_follow(connect_s);
   else
     run_load(connect_s);
   return 0;

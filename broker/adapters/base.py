@@ -85,6 +85,11 @@ class BusHost:
     events: Counter[str]
     report: Callable[[Gap], None]
 
+    @property
+    def depth(self) -> int:
+        """How deep what comes may nest: a message around what an application sent."""
+        return self.limits.json_depth + 4
+
 
 class LocalNamespace(Protocol):
     """What a bus may ask of a namespace of this node; nothing of it waits or raises.

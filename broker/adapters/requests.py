@@ -37,6 +37,11 @@ class Request:
         self._gone: set[str] = set()
         self._asks_clients = asks_clients
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether any node has answered."""
+        return bool(self._answered)
+
     def expect(self, nodes: int) -> None:
         """Say how many nodes are to answer."""
         self.nodes = nodes

@@ -29,6 +29,8 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105, not a password
     FAIL = "fail"
     SKIP = "skip"
+    ERROR = "error"
+    """The kit itself failed; nothing is known about the peer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,10 @@ class Outcome:
         verdict: Pass, fail or skip.
         message: What was wrong, or why it was skipped.
         wire: What was on the wire, one line each; kept for failures.
-        seconds: How long it took.
-        attempts: 2 if it came too late at first and was tried again alone.
+        seconds: How long the last attempt took.
+        attempts: More than 1 if it was tried again, because something was late on this machine.
+        late: Whether what was wrong is that something came too late.
+        trace: Where the kit was, one line each, if the case ended by an exception nobody expected.
     """
 
     case: Case[Any]
@@ -71,6 +75,13 @@ class Outcome:
     wire: list[str] = field(default_factory=list)
     seconds: float = 0.0
     attempts: int = 1
+    late: bool = False
+    trace: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> bool:
+        """Whether the case did not end well."""
+        return self.verdict in (Verdict.FAIL, Verdict.ERROR)
 
 
 class Catalogue(Generic[Lab]):

@@ -8,6 +8,8 @@ from importlib.resources import files
 import orjson
 
 NOT_OBSERVABLE: dict[str, str] = {
+    "EIO-HB-9": "needs a client behind a slow line, longer than a run of the kit",
+    "FLOW-9": "needs a client that does not read for longer than a run of the kit",
     "GEN-1": "how to read the text",
     "GEN-2": "how to read the text",
     "GEN-3": "how to read the text",

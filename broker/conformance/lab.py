@@ -29,10 +29,12 @@ class ServerLab:
         transcript: What was on the wire.
     """
 
-    def __init__(self, fixture: Fixture, transcript: Transcript, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, fixture: Fixture, transcript: Transcript, nursery: trio.Nursery, patience: float
+    ) -> None:
         self.fixture = fixture
         self.target = fixture.main
-        self.patience = fixture.patience
+        self.patience = patience
         self.transcript = transcript
         self._nursery = nursery
         self._streams: list[trio.abc.Stream] = []
@@ -178,16 +180,19 @@ class ServerLab:
 
 
 @asynccontextmanager
-async def open_lab(fixture: Fixture, transcript: Transcript) -> AsyncIterator[ServerLab]:
-    """Open a laboratory for one case."""
+async def open_lab(
+    fixture: Fixture, transcript: Transcript, patience: float | None = None
+) -> AsyncIterator[ServerLab]:
+    """Open a laboratory for one case, with the fixture's patience if no other is given."""
     async with trio.open_nursery() as nursery:
-        lab = ServerLab(fixture, transcript, nursery)
+        lab = ServerLab(fixture, transcript, nursery, patience or fixture.patience)
         try:
             yield lab
         finally:
+            # What runs beside the case is stopped first: it must not see its connections closed.
+            nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await lab.close()
-        nursery.cancel_scope.cancel()
 
 
 def joined(packets: Iterable[str]) -> str:

@@ -6,20 +6,26 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import trio
 
-from .cases import Case, Deviation, Late, Outcome, Skip, Verdict
+from .cases import Case, Outcome, Verdict
+from .discovery import MOST_PATIENCE, discover
+from .judgement import Judgement, judge
 from .lab import open_lab
+from .pulse import CALM, Pulse, watching
 from .target import Fixture, Target
 from .transcript import Transcript
 
 CASE_TIMEOUT = 12.0
 DEFAULT_WORKERS = 12
+MAX_ATTEMPTS = 3
 
 Progress = Callable[[Outcome], None]
-OpenLab = Callable[[Transcript], AbstractAsyncContextManager[Any]]
+OpenLab = Callable[[Transcript, int], AbstractAsyncContextManager[Any]]
+"""Opens the laboratory of an attempt: 1, 2, 3."""
 
 
 @dataclass(slots=True)
@@ -49,7 +55,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether no case failed, and any was judged at all."""
-        return self.count(Verdict.FAIL) == 0 and self.count(Verdict.PASS) > 0
+        return not any(outcome.bad for outcome in self.outcomes) and self.count(Verdict.PASS) > 0
 
     def by_clause(self) -> dict[str, list[Outcome]]:
         """Group the outcomes by clause; a case stands at each of its clauses."""
@@ -61,49 +67,89 @@ class Report:
 
 
 async def run_case(
-    case: Case[Any], open_one: OpenLab, missing: str | None = None, timeout: float = CASE_TIMEOUT
+    case: Case[Any], open_one: OpenLab, attempt: int = 1, timeout: float = CASE_TIMEOUT
 ) -> Outcome:
-    """Run one case and return how it ended; never raises for what the other side does."""
-    if missing is not None:
-        return Outcome(case, Verdict.SKIP, missing)
+    """Run one case and return how it ended; never raises for what the other side, or the case, does."""
     transcript = Transcript()
     start = trio.current_time()
-    late = False
-    verdict, message = Verdict.PASS, ""
+    found = Judgement(Verdict.PASS)
     with trio.move_on_after(timeout) as scope:
         try:
-            async with open_one(transcript) as lab:
+            async with open_one(transcript, attempt) as lab:
                 await case.run(lab)
-        except BaseExceptionGroup as group:
-            verdict, message, late = _judge(group)
-        except Exception as error:
-            verdict, message, late = _judge(error)
+        except (Exception, BaseExceptionGroup) as error:
+            found = judge(error)
     if scope.cancelled_caught:
-        verdict, message, late = Verdict.FAIL, f"not done within {timeout:g} s", True
-    outcome = Outcome(case, verdict, message, [], trio.current_time() - start)
-    if verdict is Verdict.FAIL:
-        outcome.wire = transcript.result()
-        outcome.attempts = -1 if late else 1
+        found = Judgement(Verdict.FAIL, f"not done within {timeout:g} s", True)
+    outcome = Outcome(case, found.verdict, found.message, attempts=attempt, late=found.late)
+    outcome.seconds = trio.current_time() - start
+    if outcome.bad:
+        outcome.wire, outcome.trace = transcript.result(), found.trace
     return outcome
 
 
-def _judge(error: BaseException) -> tuple[Verdict, str, bool]:
-    while isinstance(error, BaseExceptionGroup):
-        found = [one for one in error.exceptions if not isinstance(one, trio.Cancelled)]
-        if not found:
-            raise error
-        error = found[0]
-    if isinstance(error, Skip):
-        return Verdict.SKIP, str(error), False
-    if isinstance(error, Deviation):
-        return Verdict.FAIL, str(error), isinstance(error, Late)
-    if isinstance(error, OSError):
-        return Verdict.FAIL, f"cannot connect: {error}", True
-    if isinstance(error, (trio.BrokenResourceError, trio.ClosedResourceError)):
-        return Verdict.FAIL, "the connection broke", True
-    if isinstance(error, (ValueError, KeyError, IndexError, TypeError, AttributeError)):
-        return Verdict.FAIL, f"what the peer sent has another shape: {type(error).__name__}: {error}", False
-    raise error
+class Run:
+    """One run of many cases.
+
+    A case that did not end well is tried again, alone and with more patience, if this machine or the peer was
+    slow at the time: what came late then says nothing.
+
+    Args:
+        open_one: Opens the laboratory of an attempt.
+        pulse: Knows what was slow.
+        progress: Called with each outcome.
+        timeout: Seconds for an attempt.
+    """
+
+    def __init__(
+        self, open_one: OpenLab, pulse: Pulse, progress: Progress | None = None, timeout: float = CASE_TIMEOUT
+    ) -> None:
+        self.results: dict[str, Outcome] = {}
+        self._open_one = open_one
+        self._pulse = pulse
+        self._progress = progress
+        self._timeout = timeout
+        self._again: list[Case[Any]] = []
+
+    def done(self, outcome: Outcome) -> None:
+        """Keep how a case ended."""
+        self.results[outcome.case.id] = outcome
+        if self._progress is not None:
+            self._progress(outcome)
+
+    async def beside_others(self, case: Case[Any]) -> None:
+        """Run a case for the first time."""
+        start = trio.current_time()
+        outcome = await run_case(case, self._open_one, 1, self._timeout)
+        if self._says_little(outcome, start):
+            self._again.append(case)
+        else:
+            self.done(outcome)
+
+    async def alone(self, cases: Iterable[Case[Any]]) -> None:
+        """Run these cases, and then those that must be tried again, one after another."""
+        for case in cases:
+            await self._alone(case, 1)
+        for case in self._again:
+            await self._alone(case, 2)
+
+    async def _alone(self, case: Case[Any], attempt: int) -> None:
+        while True:
+            await self._pulse.calm(within=attempt - 1)
+            start = trio.current_time()
+            outcome = await run_case(case, self._open_one, attempt, self._timeout)
+            if attempt >= MAX_ATTEMPTS or not self._says_little(outcome, start):
+                self.done(outcome)
+                return
+            attempt += 1
+
+    def _says_little(self, outcome: Outcome, start: float) -> bool:
+        if not outcome.bad:
+            return False
+        if self._pulse.late_since(start):
+            return True
+        # Where nobody watches the peer, one more try tells.
+        return outcome.late and outcome.attempts == 1 and not self._pulse.sees_peer
 
 
 async def run_cases(
@@ -111,41 +157,23 @@ async def run_cases(
     open_one: OpenLab,
     *,
     lacks: Callable[[Case[Any]], str | None],
+    pulse: Pulse,
     workers: int = DEFAULT_WORKERS,
     progress: Progress | None = None,
     timeout: float = CASE_TIMEOUT,
 ) -> list[Outcome]:
-    """Run all cases, at most `workers` at a time.
-
-    A case that failed because something came too late is tried once more, alone: the machine may have been
-    busy with the others.
-    """
-    results: dict[str, Outcome] = {}
-
-    def done(outcome: Outcome) -> None:
-        results[outcome.case.id] = outcome
-        if progress is not None:
-            progress(outcome)
-
-    async def one(case: Case[Any]) -> None:
+    """Run all cases, at most `workers` at a time; see `Run` for those that were disturbed."""
+    run = Run(open_one, pulse, progress, timeout)
+    possible: list[Case[Any]] = []
+    for case in cases:
         missing = lacks(case)
-        outcome = await run_case(case, open_one, missing, timeout)
-        if outcome.attempts == -1:
-            again.append(case)
+        if missing is None:
+            possible.append(case)
         else:
-            done(outcome)
-
-    again = [case for case in cases if case.alone]
-    await _in_parallel([case for case in cases if not case.alone], one, workers)
-    first_try = {case.id for case in again if case.alone}
-    for case in again:
-        missing = lacks(case)
-        outcome = await run_case(case, open_one, missing, timeout)
-        if outcome.attempts == -1 and case.id in first_try:
-            outcome = await run_case(case, open_one, missing, timeout)
-        outcome.attempts = 1 if case.id in first_try and outcome.verdict is not Verdict.FAIL else 2
-        done(outcome)
-    return [results[case.id] for case in cases]
+            run.done(Outcome(case, Verdict.SKIP, missing))
+    await _in_parallel([case for case in possible if not case.alone], run.beside_others, workers)
+    await run.alone(case for case in possible if case.alone)
+    return [run.results[case.id] for case in cases]
 
 
 async def _in_parallel(
@@ -186,7 +214,6 @@ async def judge_server(
         OSError: Nobody listens there.
         Deviation: Not even an echo works, so that there is nothing to judge.
     """
-    from .discovery import discover
     from .server_role import load_cases
 
     fixture = await discover(target, patience)
@@ -195,15 +222,35 @@ async def judge_server(
     if begun is not None:
         begun(len(cases))
     start = trio.current_time()
-    report.outcomes = await run_cases(
-        cases,
-        lambda transcript: open_lab(fixture, transcript),
-        lacks=lambda case: _reason_to_skip(fixture, case),
-        workers=workers,
-        progress=progress,
-    )
+    async with watching(fixture.patience / 5, partial(_echo_for_ever, fixture)) as pulse:
+        report.outcomes = await run_cases(
+            cases,
+            lambda transcript, attempt: open_lab(fixture, transcript, _patience(fixture, attempt)),
+            lacks=lambda case: _reason_to_skip(fixture, case),
+            pulse=pulse,
+            workers=workers,
+            progress=progress,
+        )
     report.seconds = trio.current_time() - start
     return report
+
+
+def _patience(fixture: Fixture, attempt: int) -> float:
+    return max(fixture.patience, min(attempt * fixture.patience, MOST_PATIENCE))
+
+
+async def _echo_for_ever(fixture: Fixture, pulse: Pulse) -> None:
+    """Ask the server for echoes over a session of its own; a new one, if it ends."""
+    while True:
+        try:
+            async with open_lab(fixture, Transcript(), fixture.patience) as lab:
+                peer = await lab.member()
+                await pulse.watch_peer(partial(peer.echo, "beat"))
+        except (Exception, BaseExceptionGroup) as error:
+            judge(
+                error
+            )  # an interrupt goes on, and the cases find out themselves what is wrong with the server
+        await trio.sleep(CALM)
 
 
 def _reason_to_skip(fixture: Fixture, case: Case[Any]) -> str | None:

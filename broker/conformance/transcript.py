@@ -46,7 +46,7 @@ class Transcript:
 
 
 class RecordingStream(trio.abc.Stream):
-    """A stream that notes what goes through it.
+    """A stream that notes what goes through it, and that several tasks may send on, one after another.
 
     Args:
         stream: The stream.
@@ -62,11 +62,14 @@ class RecordingStream(trio.abc.Stream):
         self._sent = f"#{number} {sent}"
         self._received = f"#{number} {received}"
         self._note: Callable[[str], None] = transcript.note
+        # A case sends while its peer answers pings, probes and close frames by itself.
+        self._sending = trio.Lock()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send."""
-        self._note(f"{self._sent} {show(bytes(data))}")
-        await self._stream.send_all(data)
+        """Send, after what others are sending."""
+        async with self._sending:
+            self._note(f"{self._sent} {show(bytes(data))}")
+            await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until sending might not block."""

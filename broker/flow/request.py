@@ -26,6 +26,7 @@ class HttpRequest:
         secure: Whether it came over TLS.
         websocket: Whether it asks for a WebSocket.
         response_headers: Headers that middlewares and header hooks add to the answer.
+        door: What it came in through: one call of `Broker.serve`, or one ASGI application; None for others.
     """
 
     method: str
@@ -36,6 +37,7 @@ class HttpRequest:
     secure: bool
     websocket: bool = False
     response_headers: list[Header] = field(factory=list)
+    door: object = field(default=None, eq=False, repr=False)
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, by its lower-case name."""

@@ -13,6 +13,7 @@ from attrs import field, frozen
 from broker.flow import settings_checks as check
 from broker.flow import settings_sources as sources
 from broker.flow.codec import Parser, check_parser
+from broker.flow.overflow import OverflowPolicy
 from broker.flow.settings_checks import ConfigError
 from broker.flow.settings_groups import CookieOptions, Recovery, cookie_options
 from protocol.limits import Limits
@@ -27,7 +28,6 @@ __all__ = [
 ]
 
 TransportName = Literal["polling", "websocket"]
-OverflowPolicy = Literal["disconnect", "drop_oldest", "drop_newest", "keep_latest"]
 AllowRequest = Callable[..., Any] | Callable[..., Awaitable[Any]]
 GenerateId = Callable[..., Any]
 WallClock = Callable[[], float]
@@ -99,12 +99,15 @@ class Settings:
             not count for `limits.sessions_per_address`.
         limits: What a peer may cost, see `protocol.limits.Limits`.
         error_acks: Answer a handler's error to the client.
-        overflow: What happens to a peer that reads slower than it is written to.
+        overflow: What happens to a peer that reads slower than it is written to, or to what it is sent;
+            see `Broadcast.overflow` for the policies, `set_overflow` for namespaces and rooms.
         parser: None for the text of the protocol, "msgpack" for what `socket.io-msgpack-parser` speaks, or a
             `Parser` of the application's own. All clients must use the same.
         generate_id: Called for each new session to name it, instead of the broker's own random ids.
         presence_grace_time: Seconds for which a user whose last connection was lost is still online: who
             comes back by then has never left. 0 for none.
+        readiness_delay: Seconds between the moment in which a drain makes the broker unready and that in
+            which it refuses newcomers; as long as load balancers take to notice.
         wall_clock: Tells the Unix seconds that `Socket.expires_at` is compared with; None for the machine's
             clock, a function of your own in tests.
 
@@ -139,6 +142,7 @@ class Settings:
     parser: Literal["msgpack"] | Parser | None = None
     generate_id: GenerateId | None = None
     presence_grace_time: float = field(default=5.0, converter=_seconds)
+    readiness_delay: float = field(default=0.0, converter=_seconds)
     wall_clock: WallClock | None = None
 
     if not TYPE_CHECKING:
@@ -162,7 +166,8 @@ class Settings:
             yield from check.check_bool(name, getattr(self, name))
         yield from self._cors_problems()
         yield from check.check_addresses("proxy_addresses", self.proxy_addresses)
-        yield from check.check_seconds("presence_grace_time", self.presence_grace_time, or_none=True)
+        for name in ("presence_grace_time", "readiness_delay"):
+            yield from check.check_seconds(name, getattr(self, name), or_none=True)
         for name in ("allow_request", "generate_id", "wall_clock"):
             yield from check.check_callable(name, getattr(self, name))
         yield from check.check_instance("cookie", self.cookie, CookieOptions, optional=True)

@@ -58,7 +58,7 @@ class Timers(Generic[Key]):
         ping_interval: Seconds between a pong and the next ping.
         ping_timeout: Seconds a peer may be silent after a ping.
         on_ping: Sends a ping; must not block.
-        on_expired: Ends a silent session, or returns True if it was heard after all; must not block.
+        on_expired: Ends a silent session, or returns True to give it the timeout once more; must not block.
     """
 
     def __init__(
@@ -88,6 +88,11 @@ class Timers(Generic[Key]):
     def pong(self, key: Key) -> None:
         """Note a pong. Spec: EIO-HB-2."""
         self._heartbeat.pong(key, trio.current_time())
+        self.notice(self._heartbeat.next_deadline())
+
+    def alive(self, key: Key) -> None:
+        """Note another sign of life: it lifts a deadline, and puts no ping off. Spec: EIO-HB-3."""
+        self._heartbeat.alive(key, trio.current_time())
         self.notice(self._heartbeat.next_deadline())
 
     def suspend(self, key: Key) -> None:
@@ -120,7 +125,7 @@ class Timers(Generic[Key]):
         to_ping, expired = self._heartbeat.take_due(now)
         for key in expired:
             if self._on_expired(key):
-                self._heartbeat.open(key, now)
+                self._heartbeat.extend(key, now)
         for key in to_ping:
             self._on_ping(key)
         for countdown in self._countdowns:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from broker.flow.scopes import cleanup_window
 from protocol import DisconnectReason, Violation
 from protocol.socketio.decoder import NEED_ATTACHMENTS, NeedAttachments, decode_event
 from protocol.socketio.packet import DEFAULT_NAMESPACE, Packet, PacketType
@@ -227,7 +226,7 @@ class Connection:
     async def _say_goodbye(self, socket: Socket, reason: DisconnectReason) -> None:
         """End a socket: handlers, acks, rooms, disconnect handler, in this order. Spec: SIO-DIS-4."""
         namespace = socket.namespace
-        with cleanup_window(self.limits.cleanup_timeout):
+        with self.session.engine.ending_window(self.limits.cleanup_timeout):
             await socket.wait_idle()
         socket.fail_acks(reason)
         if socket.was_connected:

@@ -19,7 +19,7 @@ from broker.flow.outbox import Outbox, Verdict
 from protocol import DisconnectReason
 from protocol.socketio.packet import RESERVED_EVENTS
 
-from .lanes import Invocation, Lane, Waiting
+from .lanes import Invocation, Lane, Waiting, start_waiting
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -34,6 +34,7 @@ class Inbound:
     """The receiving half of a socket.
 
     Attributes:
+        active: How many handlers and tasks run.
         namespace: Where it is.
         outbox: The way out of its session.
         connected: Whether it has been let in and has not left.
@@ -42,17 +43,18 @@ class Inbound:
 
     __slots__ = (
         "__weakref__",
-        "_active",
         "_connection",
         "_handlers",
         "_idle",
         "_incoming",
         "_intercepted",
+        "_joining",
         "_lanes",
         "_middlewares",
         "_paused",
         "_scopes",
         "_serial",
+        "active",
         "connected",
         "leaving",
         "namespace",
@@ -72,9 +74,10 @@ class Inbound:
         self._serial: Lane | None = None
         self._lanes: dict[Handler, Lane] | None = None
         self._scopes: set[trio.CancelScope] | None = None
-        self._active = 0
+        self.active = 0
         self._idle: trio.Event | None = None
         self._paused = False
+        self._joining = False
 
     def offer(self, message: EncodedMessage) -> Verdict:
         """Queue an encoded message, if the socket is in the namespace. Spec: SIO-CON-4, SIO-DIS-4."""
@@ -105,8 +108,12 @@ class Inbound:
     def on_any(self, listener: Callable[..., Any]) -> Callable[..., Any]:
         """Call this with each event that comes in, before its handler: `listener(event, *args)`."""
         self._incoming = [*(self._incoming or ()), listener]
-        self._intercepted = True
+        self.intercept()
         return listener
+
+    def intercept(self) -> None:
+        """Let listeners see each event from now on, also those of the namespace."""
+        self._intercepted = True
 
     # Events that come in
 
@@ -140,9 +147,10 @@ class Inbound:
             self._lanes = {}
         lane = self._lanes.get(handler)
         if lane is None:
-            lane = self._lanes[handler] = Lane(handler.concurrency)
+            # Before the connect handler has ended nothing else starts: see `_join`.
+            lane = self._lanes[handler] = Lane(0 if self._joining else handler.concurrency)
         # Its own lane must make progress by itself, so at least one runs whatever the others do.
-        crowded = self._active >= self._connection.limits.handlers_per_socket and lane.running > 0
+        crowded = self.active >= self._connection.limits.handlers_per_socket and lane.running > 0
         if lane.running >= lane.limit or crowded:
             self._wait(lane, Waiting(handler, args, ack_id))
             return None
@@ -314,12 +322,22 @@ class Inbound:
 
     def drive_join(self, steps: Any) -> Invocation | None:
         """Drive the coroutine that lets this socket in; events wait until it is done."""
-        suspended = self._drive(steps, "connect", None, copy_context())
+        suspended = self._drive(self._join(steps), "connect", None, copy_context())
         return None if suspended is None else self._invocation(self.serial_lane(), "connect", None, suspended)
+
+    async def _join(self, steps: Any) -> None:
+        self._joining = True
+        try:
+            await steps
+        finally:
+            self._joining = False
+            for handler, lane in (self._lanes or {}).items():
+                lane.limit = handler.concurrency
+                start_waiting(self, lane, self._connection)
 
     def enter(self, scope: trio.CancelScope) -> None:
         """Cancel this scope when the socket leaves."""
-        self._active += 1
+        self.active += 1
         if self._scopes is None:
             self._scopes = set()
         self._scopes.add(scope)
@@ -328,10 +346,10 @@ class Inbound:
 
     def exit(self, scope: trio.CancelScope) -> None:
         """Undo `enter`."""
-        self._active -= 1
+        self.active -= 1
         if self._scopes is not None:
             self._scopes.discard(scope)
-        if self._active == 0 and self._idle is not None:
+        if self.active == 0 and self._idle is not None:
             self._idle.set()
 
     def cancel_all(self) -> None:
@@ -350,7 +368,7 @@ class Inbound:
 
     async def wait_idle(self) -> None:
         """Wait until none of its handlers and tasks runs."""
-        if self._active:
+        if self.active:
             self._idle = trio.Event()
             await self._idle.wait()
 

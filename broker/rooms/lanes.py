@@ -11,6 +11,7 @@ from broker.flow.driving import Suspended
 from broker.flow.handlers import Handler
 
 if TYPE_CHECKING:
+    from .connection import Connection
     from .inbound import Inbound
 
 
@@ -69,12 +70,15 @@ class Lane:
 
 
 class Invocation:
-    """A handler that has suspended: it owns the task that drove it, and goes on with what waits behind it."""
+    """A handler that has suspended: it owns the task that drove it, and goes on with what waits behind it.
+
+    Without one (`suspended` is None) it begins with what waits.
+    """
 
     __slots__ = ("_ack_id", "_event", "_lane", "_scope", "_socket", "_suspended")
 
     def __init__(
-        self, socket: Inbound, lane: Lane, event: str, ack_id: int | None, suspended: Suspended
+        self, socket: Inbound, lane: Lane, event: str, ack_id: int | None, suspended: Suspended | None
     ) -> None:
         self._socket = socket
         self._lane = lane
@@ -93,9 +97,9 @@ class Invocation:
         """Go on to the end; then take the events that wait in the lane, one by one."""
         socket = self._socket
         lane = self._lane
-        assert self._scope is not None
         try:
-            await socket.complete(self._event, self._ack_id, self._suspended)
+            if self._suspended is not None:
+                await socket.complete(self._event, self._ack_id, self._suspended)
             while not socket.leaving and (waiting := lane.next()) is not None:
                 socket.taken(lane)
                 await trio.lowlevel.checkpoint()
@@ -105,5 +109,27 @@ class Invocation:
             logger.exception("event handling failed")
             socket.end_session()
         finally:
-            lane.running -= 1
-            socket.exit(self._scope)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Undo `adopt`."""
+        assert self._scope is not None
+        self._lane.running -= 1
+        self._socket.exit(self._scope)
+
+
+def start_waiting(socket: Inbound, lane: Lane, connection: Connection) -> None:
+    """Start what has waited in a lane in which nothing runs, in tasks of its own; those behind follow."""
+    for _ in range(min(lane.limit, lane.waiting)):
+        if lane.running and socket.active >= connection.limits.handlers_per_socket:
+            return
+        scope = trio.CancelScope()
+        invocation = Invocation(socket, lane, "", None, None)
+        invocation.adopt(scope)
+        if not connection.session.start_soon(_finish, invocation, scope):
+            invocation.let_go()
+
+
+async def _finish(invocation: Invocation, scope: trio.CancelScope) -> None:
+    with scope:
+        await invocation.finish()

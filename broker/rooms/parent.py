@@ -16,6 +16,8 @@ from .verbs import Listening
 if TYPE_CHECKING:
     from broker.sessions.engine import Engine
 
+    from .socket import Socket
+
 Predicate = Callable[[str, Mapping[str, Any]], Awaitable[bool] | bool]
 
 
@@ -42,6 +44,10 @@ class ParentNamespace(Listening):
     def registry(self) -> HandlerRegistry:
         """What is registered for all of them."""
         return self._registry
+
+    def members(self) -> list[Socket]:
+        """Return the connected sockets of all of them."""
+        return [socket for child in self.children.values() for socket in child.members()]
 
     def emit(self, event: str, *args: Any) -> EmitResult:
         """Send an event to everyone in every namespace of the family."""

@@ -5,8 +5,29 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Sequence
+
+from attrs import frozen
 
 BACKLOG = 4_096
+
+
+@frozen
+class Server:
+    """A broker that listens.
+
+    Attributes:
+        urls: Where, one for each address.
+        port: The first TCP port; 0 if there are only Unix sockets.
+    """
+
+    urls: tuple[str, ...]
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The first address."""
+        return self.urls[0]
 
 
 def open_listeners(host: str | None, port: int, bind: tuple[str, ...]) -> list[socket.socket]:
@@ -125,3 +146,10 @@ def describe(listening: socket.socket, scheme: str) -> str:
         return f"unix:{os.fsdecode(name)}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"{scheme}://{host}:{name[1]}"
+
+
+def describe_server(listening: Sequence[socket.socket], scheme: str) -> Server:
+    """Return where these sockets listen."""
+    urls = tuple(describe(one, scheme) for one in listening)
+    ports = [name[1] for one in listening if isinstance(name := one.getsockname(), tuple)]
+    return Server(urls, ports[0] if ports else 0)

@@ -115,7 +115,7 @@ class Admission:
 
     def _check_capacity(self, request: HttpRequest) -> Refused | None:
         """Refuse newcomers while draining, and beyond the bounds of all and of their address."""
-        if self._engine.draining:
+        if self._engine.draining or request.door in self._engine.closing:
             return Refused(Refusal.DRAINING)
         if self._engine.is_full_for(request.address):
             return Refused(Refusal.ADDRESS_OVERLOADED)

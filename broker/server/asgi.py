@@ -12,6 +12,7 @@ from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
 from broker.transports.message_websocket import ASGIWebSocket
+from broker.transports.polling import Flight
 from protocol import Refused
 from protocol.http_head import Header
 from protocol.jsontext import dump
@@ -21,11 +22,14 @@ from .carriers import run_websocket
 from .engine_hooks import HttpResponse
 from .forwarding import forward_http
 from .forwarding_websocket import forward_websocket
+from .health import answer_health
 from .neighbours import Neighbours
 from .peers import HOP, Elsewhere
 from .polling_http import PollingHttp
 from .routing import client_file, is_engine_path, wants_base64
 from .static_client import StaticClient
+
+_PIECE_BYTES = 65_536  # of a body; a client that takes one is alive
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -73,12 +77,12 @@ class BrokerASGI:
             await self._other(scope, receive, send)
         elif scope["type"] == "websocket":
             if not await self._forward_websocket(scope, receive, send):
-                await self._websocket(_request(scope), receive, send)
+                await self._websocket(_request(scope, self), receive, send)
         else:
             self._open_requests += 1
             try:
                 if not await self._forward_http(scope, receive, send):
-                    await self._http(_request(scope), receive, send)
+                    await self._http(_request(scope, self), receive, send)
             finally:
                 self._open_requests -= 1
                 self._answered.set()
@@ -102,7 +106,7 @@ class BrokerASGI:
         owner = self._owner_elsewhere(scope)
         answer = None if owner is None else await forward_http(self._engine, owner, scope, receive)
         if isinstance(answer, Refused):
-            request = _request(scope)
+            request = _request(scope, self)
             self._admission.hooks.refused(request, answer)
             await _respond(send, refusal_response(answer), self._admission.answer_headers(request))
         elif answer is not None:
@@ -121,7 +125,8 @@ class BrokerASGI:
         return self._neighbours.owner_elsewhere(scope["query_string"].decode("latin-1"), hopped=hopped)
 
     async def _http(self, request: HttpRequest, receive: Receive, send: Send) -> None:
-        response = self._static(request)
+        name = client_file(self._engine.settings, request.path)
+        response = await answer_health(self._engine, request, name) or self._static(request, name)
         initial = False
         if response is None:
             target = await self._admission.admit(request)
@@ -134,8 +139,7 @@ class BrokerASGI:
         assert response is not None
         await _respond(send, response, self._admission.answer_headers(request, initial=initial))
 
-    def _static(self, request: HttpRequest) -> HttpResponse | None:
-        name = client_file(self._engine.settings, request.path)
+    def _static(self, request: HttpRequest, name: str | None) -> HttpResponse | None:
         return None if self._client is None or name is None else self._client.answer(request, name)
 
     async def _serve_polling(
@@ -183,7 +187,7 @@ def _path(scope: Scope) -> str:
     return "/" + path.partition("://")[2].partition("/")[2]
 
 
-def _request(scope: Scope) -> HttpRequest:
+def _request(scope: Scope, door: BrokerASGI) -> HttpRequest:
     client = scope.get("client")
     return HttpRequest(
         method=scope.get("method", "GET"),
@@ -193,6 +197,7 @@ def _request(scope: Scope) -> HttpRequest:
         address=client[0] if client else "",
         secure=scope.get("scheme") in ("https", "wss"),
         websocket=scope["type"] == "websocket",
+        door=door,
     )
 
 
@@ -204,10 +209,29 @@ async def _respond(send: Send, response: HttpResponse, more: tuple[Header, ...] 
     headers = (*response.headers, *more)
     if response.status != 304:
         headers += (("Content-Length", str(len(response.body))),)
-    await send(
-        {"type": "http.response.start", "status": response.status, "headers": _encode_headers(headers)}
-    )
-    await send({"type": "http.response.body", "body": response.body})
+    try:
+        await send(
+            {"type": "http.response.start", "status": response.status, "headers": _encode_headers(headers)}
+        )
+        await _send_body(send, response.body, response.flight)
+    finally:
+        if response.flight is not None:
+            response.flight.fail()
+
+
+async def _send_body(send: Send, body: bytes, flight: Flight | None) -> None:
+    """Send a body in pieces, so that a long one shows whether the client takes it. Spec: EIO-HB-9."""
+    start = 0
+    while len(body) - start > _PIECE_BYTES:
+        await send(
+            {"type": "http.response.body", "body": body[start : start + _PIECE_BYTES], "more_body": True}
+        )
+        start += _PIECE_BYTES
+        if flight is not None:
+            flight.move()
+    await send({"type": "http.response.body", "body": body[start:] if start else body})
+    if flight is not None:
+        flight.land()
 
 
 async def _deny(send: Send, response: HttpResponse, more: tuple[Header, ...]) -> None:

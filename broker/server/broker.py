@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-import socket
 import ssl
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, overload
 
 import trio
-from attrs import frozen
 from trio_websocket import WebSocketConnection, WebSocketRequest
 
 from broker.adapters.base import Answers, Gap
 from broker.adapters.mesh import Mesh
 from broker.flow.errors import BrokerError
 from broker.flow.handlers import HandlerRegistry
+from broker.flow.readiness import Readiness
 from broker.flow.scopes import cleanup_window, outliving
 from broker.flow.settings import Settings
 from broker.rooms.broadcast import Broadcast
@@ -28,66 +26,25 @@ from broker.rooms.directory import Directory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
 from broker.rooms.presence import Presence
+from broker.rooms.socket import Socket
 from broker.rooms.verbs import Listening, Sending
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
 from protocol import DisconnectReason
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
-from .addresses import describe, open_listeners
+from .addresses import Server, describe_server, open_listeners
 from .admission import Admission
 from .asgi import ASGIApp, BrokerASGI, Receive, Scope, Send
-from .drain import drain
+from .drain import ENDING, drain
 from .engine_hooks import EngineHooks
 from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
 from .listener import Listener
 from .neighbours import Neighbours
 from .static_client import StaticClient
+from .statistics import Statistics
 from .trio_websockets import serve_trio_websocket
-
-
-@frozen
-class Statistics:
-    """Figures of a broker at one moment.
-
-    Attributes:
-        sessions: Open engine sessions.
-        sockets: Connected sockets, by namespace.
-        queued_bytes: What all outboxes hold together.
-        dropped: Messages that were not sent, by cause.
-        disconnects: Ended sockets, by reason.
-        refusals: Refused requests and CONNECTs, by rule.
-        violations: Ended sessions, by what the peer did wrong.
-        events: Events without a good end, by cause.
-    """
-
-    sessions: int
-    sockets: dict[str, int]
-    queued_bytes: int
-    dropped: Counter[str]
-    disconnects: Counter[str]
-    refusals: Counter[str]
-    violations: Counter[str]
-    events: Counter[str]
-
-
-@frozen
-class Server:
-    """A broker that listens.
-
-    Attributes:
-        urls: Where, one for each address.
-        port: The first TCP port; 0 if there are only Unix sockets.
-    """
-
-    urls: tuple[str, ...]
-    port: int
-
-    @property
-    def url(self) -> str:
-        """The first address."""
-        return self.urls[0]
 
 
 class Broker(Listening, Sending):
@@ -130,6 +87,10 @@ class Broker(Listening, Sending):
     def registry(self) -> HandlerRegistry:
         """What is registered for the default namespace."""
         return self._main.registry
+
+    def members(self) -> Collection[Socket]:
+        """Return the connected sockets of the default namespace."""
+        return self._main.members()
 
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets of the default namespace."""
@@ -215,13 +176,15 @@ class Broker(Listening, Sending):
         self._scope_manager = trio.open_nursery()
         self._nursery = await self._scope_manager.__aenter__()
         self._engine.draining = False
-        await self._nursery.start(self._engine.run)
-        if self._directory.bus is not None:
-            try:
+        self._engine.readiness.refusing = None
+        try:
+            await self._nursery.start(self._engine.run)
+            if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
-            except BaseException:
-                await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
-                raise
+        except BaseException:
+            # Failed or cancelled here, there is no exit that would close the nursery.
+            await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
+            raise
         return self
 
     async def _leave_scope(self) -> None:
@@ -240,6 +203,7 @@ class Broker(Listening, Sending):
         """End every session, and leave nothing behind."""
         assert self._nursery is not None
         self._engine.draining = True
+        self._engine.readiness.refusing = ENDING
         self._engine.end_all(DisconnectReason.SERVER_SHUTTING_DOWN)
         limits = self.settings.limits
         with cleanup_window(limits.cleanup_timeout + limits.close_timeout):
@@ -288,37 +252,51 @@ class Broker(Listening, Sending):
             OSError: An address cannot be listened on.
             ValueError: An address cannot be read.
 
-        Cancellation: every session ends with `server shutting down`; when this returns nothing is left.
+        It opens the broker if it is not open. To serve in several calls, put them into `async with broker`.
+
+        Cancellation: every session that was opened through this call ends with `server shutting down`, and if
+        it has opened the broker all others too; when this returns nothing of them is left.
         """
         listening = open_listeners(host, port, tuple(bind))
         try:
             scheme = "http" if ssl_context is None else "https"
             answers = self.asgi(app)
             host_app = HttpHost(answers, self.settings.limits)
-            listener = Listener(self._engine, self._admission, host_app, ssl_context, self._neighbours)
+            beside = self._neighbours
+            listener = Listener(self._engine, self._admission, host_app, ssl_context, answers, beside)
             accept = partial(listener.accept_all, listening)
-            goodbye = partial(self._end_sessions, answers)
+            goodbye = partial(self._close_door, answers)
             limits = self.settings.limits
             window = limits.cleanup_timeout + limits.close_timeout
             async with self._opened(), told_lifespan(app), outliving(accept, goodbye, window):
-                task_status.started(_describe(listening, scheme))
+                task_status.started(describe_server(listening, scheme))
                 await trio.sleep_forever()
         finally:
             for one in listening:
                 trio.lowlevel.notify_closing(one)
                 one.close()
 
-    async def _end_sessions(self, answers: BrokerASGI | None = None) -> None:
+    async def _close_door(self, answers: BrokerASGI) -> None:
+        """End the sessions of one `serve` while their peers can still be told: others may serve as well."""
+        engine = self._engine
+        engine.closing.add(answers)
+        try:
+            await engine.end_door(answers, DisconnectReason.SERVER_SHUTTING_DOWN)
+            await answers.wait_answered()
+        finally:
+            engine.closing.discard(answers)
+
+    async def _end_sessions(self) -> None:
         """End every session while its peer can still be told: a polling client by the answer to its GET."""
         engine = self._engine
         was_draining, engine.draining = engine.draining, True
+        was_refusing, engine.readiness.refusing = engine.readiness.refusing, ENDING
         try:
             engine.end_all(DisconnectReason.SERVER_SHUTTING_DOWN)
             await engine.wait_empty()
-            if answers is not None:
-                await answers.wait_answered()
         finally:
             engine.draining = was_draining
+            engine.readiness.refusing = was_refusing
 
     def asgi(self, app: ASGIApp | None = None) -> BrokerASGI:
         """Return the broker as an ASGI application, to mount or to run under an ASGI server on Trio.
@@ -369,13 +347,23 @@ class Broker(Listening, Sending):
     async def drain(self, deadline: float = 30.0, rate: float | None = None) -> None:
         """Send everybody away in good order: newcomers get 503, handlers and acks finish, transports close.
 
+        Before anything else `readyz` answers 503; newcomers are let in for another
+        `Settings.readiness_delay`, so that load balancers notice and send none.
+
         Args:
-            deadline: Seconds until whoever is left is closed.
+            deadline: Seconds until everything has ended, `readiness_delay` included. Who is still busy when
+                three quarters of it are over, or when only `cleanup_timeout` and `close_timeout` are left, is
+                closed.
             rate: Sessions to close per second; None spreads them over the time there is.
 
         Cancellation: whoever is left stays connected; newcomers stay refused. Spec: DRAIN-1.
         """
         await drain(self._engine, deadline, rate)
+
+    @property
+    def readiness(self) -> Readiness:
+        """Checks that say whether the broker is ready for clients; see docs/drain.md."""
+        return self._engine.readiness
 
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
@@ -383,16 +371,10 @@ class Broker(Listening, Sending):
         return Statistics(
             sessions=len(self._engine.sessions),
             sockets={name: len(one.sockets) for name, one in self._directory.namespaces.items()},
-            queued_bytes=sum(session.outbox.queued_bytes for session in self._engine.sessions.values()),
+            queued_bytes=self._engine.budget.total,
             dropped=counters.dropped.copy(),
             disconnects=counters.disconnects.copy(),
             refusals=counters.refusals.copy(),
             violations=counters.violations.copy(),
             events=counters.events.copy(),
         )
-
-
-def _describe(listening: list[socket.socket], scheme: str) -> Server:
-    urls = tuple(describe(one, scheme) for one in listening)
-    ports = [name[1] for one in listening if isinstance(name := one.getsockname(), tuple)]
-    return Server(urls, ports[0] if ports else 0)

@@ -33,7 +33,7 @@ from .engine_hooks import HttpResponse
 from .hosting import HttpHost
 from .neighbours import Neighbours
 from .peers import HOP, Elsewhere
-from .replay import ReplayStream, replay
+from .replay import replay
 from .routing import is_engine_path, wants_base64
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Listener:
         engine: The broker's engine.
         admission: Decides on WebSocket handshakes.
         host: Serves everything that is no WebSocket of ours.
+        door: What the requests that it takes itself are marked with; see `HttpRequest.door`.
         ssl_context: For TLS; None serves plain connections.
         neighbours: The other processes of the same server, if there are any.
     """
@@ -61,12 +62,14 @@ class Listener:
         admission: Admission,
         host: HttpHost,
         ssl_context: ssl.SSLContext | None,
+        door: object = None,
         neighbours: Neighbours | None = None,
     ) -> None:
         self._engine = engine
         self._admission = admission
         self._host = host
         self._ssl_context = ssl_context
+        self._door = door
         self._neighbours = neighbours
 
     async def accept_all(self, listening: Sequence[socket.socket]) -> None:
@@ -138,7 +141,7 @@ class Listener:
             await self._serve_head(head, data, reader, peer)
         elif head is not None:
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
-            await self._host.serve(ReplayStream(stream, data, self._engine.limits.write_timeout))
+            await self._host.serve(replay(stream, data, self._engine.limits, secure=False))
 
     # Streams
 
@@ -187,8 +190,7 @@ class Listener:
             if head is not None and self._is_ours(head):
                 await self._serve_head(head, data, reader, peer)
             elif head is not None:
-                timeout = self._engine.limits.write_timeout
-                await self._host.serve(replay(stream, data, timeout, secure=secure))
+                await self._host.serve(replay(stream, data, self._engine.limits, secure=secure))
         finally:
             await trio.aclose_forcefully(stream)
 
@@ -260,6 +262,7 @@ class Listener:
             address=peer,
             secure=reader.secure,
             websocket=True,
+            door=self._door,
         )
         target, session_id = await self._admission.admit_websocket(request)
         headers = self._admission.answer_headers(request, initial=isinstance(target, Opening))

@@ -96,7 +96,7 @@ class Neighbour:
         if stream is None:
             return False
         async with stream:
-            await relay(client, stream, data, self._neighbours.limits.write_timeout)
+            await relay(client, stream, data, self._neighbours.limits)
         return True
 
     async def open_stream(self, peer: str, *, secure: bool) -> trio.SocketStream | None:

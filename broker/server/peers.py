@@ -69,7 +69,7 @@ class PeerNode:
         line, _, rest = data.partition(b"\r\n")
         data = line + b"\r\n" + HOP.encode() + b": 1\r\n" + rest
         async with stream:
-            await relay(client, stream, data, self._limits.write_timeout)
+            await relay(client, stream, data, self._limits)
         return True
 
     async def open_stream(self, peer: str, *, secure: bool) -> trio.SocketStream | None:

@@ -6,6 +6,8 @@ import socket
 
 import trio
 
+from protocol import Limits
+
 
 class _Addressless:
     """Stands in for the socket of a stream that has none: a pipe, or a stream made in memory."""
@@ -23,21 +25,30 @@ class ReplayStream(trio.abc.HalfCloseableStream):
     """A byte stream with bytes in front.
 
     hypercorn sends under a shield without a deadline; here every write has one, so that a peer that does not
-    read cannot hold up the end of the server.
+    read cannot hold up the end of the server. It closes as soon as it has answered; here what the peer still
+    sends is read for a while first: closing with unread input resets the connection, which can destroy the
+    answer on its way, such as the 413 for a body that is too long.
 
     Args:
         stream: The stream itself.
         read: The bytes read from it so far.
         write_timeout: Seconds one write may take.
+        close_timeout: Seconds that the peer has to close, before the stream is closed.
 
     Attributes:
         socket: What hypercorn asks for addresses.
     """
 
-    def __init__(self, stream: trio.abc.Stream, read: bytes, write_timeout: float) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, read: bytes, write_timeout: float, close_timeout: float
+    ) -> None:
         self._stream = stream
         self._read = read
         self._write_timeout = write_timeout
+        self._close_timeout = close_timeout
+        self._closing = False
+        self._reading: trio.Event | None = None
+        self._ended = False
         self.socket = getattr(stream, "socket", None) or _Addressless()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -47,7 +58,22 @@ class ReplayStream(trio.abc.HalfCloseableStream):
             size = len(self._read) if max_bytes is None else max_bytes
             data, self._read = self._read[:size], self._read[size:]
             return data
-        return bytes(await self._stream.receive_some(max_bytes))
+        self._reading = trio.Event()
+        try:
+            data = await self._receive(max_bytes)
+            while data and self._closing:
+                data = await self._receive(max_bytes)
+        finally:
+            self._reading.set()
+            self._reading = None
+        if self._closing:
+            raise trio.ClosedResourceError("the connection is being closed")
+        return data
+
+    async def _receive(self, max_bytes: int | None) -> bytes:
+        data = bytes(await self._stream.receive_some(max_bytes))
+        self._ended = not data
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send within the write timeout.
@@ -78,18 +104,37 @@ class ReplayStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
-        """Close the stream."""
-        await self._stream.aclose()
+        """Close the stream, once the peer has, or has had its time to."""
+        try:
+            if not (self._closing or self._ended):
+                self._closing = True
+                with trio.move_on_after(self._close_timeout):
+                    await self._read_on()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it is closed all the same
+        finally:
+            await self._stream.aclose()
+
+    async def _read_on(self) -> None:
+        if self._reading is not None:
+            await self._reading.wait()  # the one who reads reads on
+        while not self._ended:
+            await self._receive(None)
 
 
 class TLSReplayStream(ReplayStream):
     """The same over TLS, whose handshake is done already, here or in the process that passes its bytes on."""
 
     def __init__(
-        self, stream: trio.abc.Stream, read: bytes, write_timeout: float, protocol: str | None = None
+        self,
+        stream: trio.abc.Stream,
+        read: bytes,
+        write_timeout: float,
+        close_timeout: float,
+        protocol: str | None = None,
     ) -> None:
         inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-        super().__init__(stream, read, write_timeout)
+        super().__init__(stream, read, write_timeout, close_timeout)
         self.socket = getattr(inner, "socket", None) or _Addressless()
         self._protocol = protocol
 
@@ -107,9 +152,9 @@ class TLSReplayStream(ReplayStream):
         return self._protocol
 
 
-def replay(stream: trio.abc.Stream, read: bytes, write_timeout: float, *, secure: bool) -> ReplayStream:
+def replay(stream: trio.abc.Stream, read: bytes, limits: Limits, *, secure: bool) -> ReplayStream:
     """Wrap a stream the way hypercorn tells TLS from plain."""
     if not secure:
-        return ReplayStream(stream, read, write_timeout)
+        return ReplayStream(stream, read, limits.write_timeout, limits.close_timeout)
     chosen = stream.selected_alpn_protocol() if isinstance(stream, trio.SSLStream) else None
-    return TLSReplayStream(stream, read, write_timeout, chosen)
+    return TLSReplayStream(stream, read, limits.write_timeout, limits.close_timeout, chosen)

@@ -6,15 +6,19 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 import trio
 
 from broker.flow.alarms import Alarms
+from broker.flow.budget import Budget
 from broker.flow.codec import make_codec
 from broker.flow.counters import Counters
 from broker.flow.errors import NotRunning
+from broker.flow.readiness import Readiness
 from broker.flow.request import Opening
+from broker.flow.scopes import cleanup_window
 from broker.flow.settings import Settings
 from broker.flow.timers import Timers
 from protocol import DisconnectReason, Violation
@@ -46,9 +50,13 @@ class Engine:
         settings: The settings in force.
         codec: Writes and reads Socket.IO packets.
         counters: Counts by cause.
+        budget: What all outboxes hold together.
         timers: Heartbeat and deadlines.
         alarms: Calls at times of their own.
+        readiness: Whether it is ready for clients.
+        ends_by: When every ending must be over, by Trio's clock.
         sessions: By session id.
+        closing: Doors that let nobody in any more, while those who came through them are sent away.
         handshakes: How many connections have not sent their request head yet.
         hooks: The application's functions, by hook.
         session_mark: What session ids end with, so that other processes know whose they are; may be empty.
@@ -59,8 +67,12 @@ class Engine:
         self.limits = settings.limits
         self.codec = make_codec(settings.parser)
         self.counters = Counters()
+        self.budget = Budget(settings.limits.outboxes_bytes)
         self.sessions: dict[str, Session] = {}
         self.draining = False
+        self.closing: set[object] = set()
+        self.readiness = Readiness()
+        self.ends_by = inf
         self.handshakes = 0
         self.session_mark = ""
         self._by_address: Counter[str] = Counter()
@@ -82,6 +94,11 @@ class Engine:
     def clients_count(self) -> int:
         """How many engine sessions are open."""
         return len(self.sessions)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a server scope."""
+        return self._nursery is not None
 
     @property
     def nursery(self) -> trio.Nursery:
@@ -186,10 +203,22 @@ class Engine:
                 self._empty = trio.Event()
             await self._empty.wait()
 
+    def ending_window(self, timeout: float) -> trio.CancelScope:
+        """Return a cleanup window, no longer than a drain has left for endings."""
+        return cleanup_window(max(0.0, min(timeout, self.ends_by - trio.current_time())))
+
     def end_all(self, reason: DisconnectReason) -> None:
         """End every session."""
         for session in list(self.sessions.values()):
             session.close(reason)
+
+    async def end_door(self, door: object, reason: DisconnectReason) -> None:
+        """End every session that was opened through a door, and wait until it has ended."""
+        while mine := [one for one in self.sessions.values() if one.opening.request.door is door]:
+            for session in mine:
+                session.close(reason)
+            for session in mine:
+                await session.wait_ended()
 
     def start_soon(self, function: Callable[..., Any], *args: Any) -> None:
         """Run something in the server scope."""

@@ -44,10 +44,10 @@ class Reading(ABC):
     __slots__ = (
         "__weakref__",
         "_engine",
-        "_heard",
         "_nursery",
         "_paused",
         "_pauses",
+        "_pinged",
         "_pushed_back",
         "handler",
         "held",
@@ -69,7 +69,7 @@ class Reading(ABC):
         self.mid_message = False
         self._engine = engine
         self._nursery: trio.Nursery | None = None
-        self._heard = False
+        self._pinged = False
         self._paused: trio.Event | None = None
         self._pauses = 0
         self._pushed_back: Iterator[Received] | None = None
@@ -139,7 +139,9 @@ class Reading(ABC):
     def take(self, received: Iterator[Received]) -> Driven | None:
         """Handle messages until there are no more, a handler suspends, or reading is paused."""
         handler = self.handler
-        self._heard = True
+        if self._pinged:
+            self._pinged = False
+            self._engine.timers.alive(self)
         for message in received:
             if self.reason is not None:
                 break
@@ -253,13 +255,18 @@ class Reading(ABC):
     # Heartbeat
 
     def ping(self) -> None:
-        """Send a PING. Spec: EIO-HB-1."""
-        self._heard = False
-        self.outbox.offer(_PING_MESSAGE)
+        """Send a PING, ahead of what waits. Spec: EIO-HB-1, EIO-HB-9."""
+        self._pinged = True
+        self.transport.expect_pong()
+        self.outbox.offer_urgent(_PING_MESSAGE)
 
     def expire(self) -> bool:
-        """End the session unless something was heard since the PING; tells whether it was. Spec: EIO-HB-3."""
-        if self._heard:
+        """End the session, silent since the PING, unless the PING cannot have come there yet.
+
+        Returns:
+            Whether it is to be given the same time once more. Spec: EIO-HB-3, EIO-HB-9.
+        """
+        if self.transport.delays_ping():
             return True
         self.close(DisconnectReason.PING_TIMEOUT)
         return False

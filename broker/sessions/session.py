@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from broker.flow.encoded import EncodedMessage
-from broker.flow.outbox import Outbox, Overflow
+from broker.flow.outbox import Outbox
 from broker.flow.request import Opening
-from broker.flow.scopes import cleanup_window
 from broker.transports.base import PEER_GONE, Transport
 from protocol import DisconnectReason, Violation
 from protocol.engineio.transitions import (
@@ -53,7 +52,7 @@ class Session(Reading):
         super().__init__(engine)
         self.id = session_id
         self.opening = opening
-        self.outbox = Outbox(engine.limits, engine.counters, Overflow(engine.settings.overflow), self)
+        self.outbox = Outbox(engine.limits, engine.counters, self, engine.budget)
         self.ended: trio.Event | None = None
         self.probe_scope: trio.CancelScope | None = None
         self._close_code: int | None = None
@@ -105,11 +104,11 @@ class Session(Reading):
         limits = self._engine.limits
         self._engine.timers.close(self)
         try:
-            with cleanup_window(limits.cleanup_timeout):
+            with self._engine.ending_window(limits.cleanup_timeout):
                 await self.handler.finish(reason)
             self.outbox.close()
             code = reason.close_code if self._close_code is None else self._close_code
-            with cleanup_window(limits.close_timeout):
+            with self._engine.ending_window(limits.close_timeout):
                 await self.transport.finish(reason, code, self._close_text or reason)
         finally:
             self.transport.abort()
@@ -180,7 +179,7 @@ class Session(Reading):
         self._move(SessionInput.UPGRADE)
         self._pushed_back = rest
         self._attach(transport)
-        self._engine.timers.pong(self)
+        self._engine.timers.alive(self)
         self._engine.notify("upgrade", self)
         return old
 
@@ -189,6 +188,10 @@ class Session(Reading):
     def on_overflow(self) -> None:
         """End as a slow consumer."""
         self.close(DisconnectReason.SLOW_CONSUMER)
+
+    def on_evicted(self) -> None:
+        """End, because all outboxes together hold too much and this one the most."""
+        self.close(DisconnectReason.EVICTED)
 
     def on_broken(self) -> None:
         """End: a direct write failed."""

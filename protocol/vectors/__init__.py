@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import orjson
 
 Kind: TypeAlias = Literal[
-    "encode", "decode", "refuse", "payload", "frames", "handshake", "upgrade", "namespace"
+    "encode", "decode", "refuse", "payload", "frames", "handshake", "upgrade", "namespace", "sequence"
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -243,6 +243,33 @@ async def say_nothing(talk: Talk) -> None:
     await trio.sleep_forever()
 
 
+class Cut(trio.abc.Stream):
+    """A connection that was reset before anything could be sent; nothing is ever heard of it."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        raise trio.BrokenResourceError
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.sleep_forever()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_reset_before_the_handshake_is_noticed_at_once():
+    async def connector(host, port):
+        return Cut()
+
+    options = {"connector": connector, "transports": WEBSOCKET, "reconnect": None}
+    async with open_client("http://nowhere", **options) as client:
+        with trio.fail_after(2), pytest.raises(ConnectError, match="websocket error"):
+            await client.wait_connected()
+
+
 async def test_no_session_in_time():
     async with (
         scripted(say_nothing) as url,

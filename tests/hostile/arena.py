@@ -3,25 +3,46 @@
 Each of them sends numbered messages to all of them, and goes on when its own has come back. When the
 attack is over they must have received every number of everyone in order, and what the attack has opened must
 be gone.
+
+In the long form, with as many clients as `make hostile` has, they send ten messages a second each, and the
+way of each message there and back is timed: before the attack and during it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
+from bench.hold.wire import ENGINE, Line
 from broker import Broker, Limits, Server, Socket
-from tests.peers import DEADLINE, RawWebSocket, open_sockets, quick_broker, serving, websocket
+from tests.peers import DEADLINE, open_sockets, quick_broker, serving
 
 CANARIES = int(os.environ.get("BROKER_CANARIES", "3"))
+TIMED = CANARIES >= 20
+"""Whether this is the long form, in which the canaries are timed."""
+
+FLOOR = 0.15
+"""Seconds up to which a p99 passes, whatever it was before the attack.
+
+Attacker, canaries and broker share one thread: to build a megabyte of odd frames, or to unpack what comes
+back, holds all three up for so long.
+"""
+
+WORST: list[tuple[float, float, str]] = []
+"""For each attack of the long form: p99 during it, p99 before it, and its test."""
+
 _LEAST_ROUNDS = 3  # how many messages of each canary must come through during an attack
 _PAUSE = 0.002
+_TIMED_PAUSE = 0.1
+_QUIET_TIME = 0.5  # for how long the canaries are timed before the attack
+_LEAST_TIMES = 20
 _NAMESPACE = "/canary"
 
 
@@ -55,32 +76,68 @@ class Arena:
         return dict(self.broker.statistics().events)
 
 
+@dataclass
+class Times:
+    """Seconds that messages took there and back, in the phase that runs."""
+
+    taken: list[float] = field(default_factory=list)
+
+    def next_phase(self) -> list[float]:
+        """Return what was taken so far, and begin anew."""
+        taken, self.taken = self.taken, []
+        return taken
+
+
 class Canary:
     """One well-behaved client."""
 
-    def __init__(self, number: int, peer: RawWebSocket) -> None:
+    def __init__(self, number: int, line: Line, times: Times) -> None:
         self.number = number
         self.sent = 0
         self.seen: dict[int, int] = {}
-        self._peer = peer
+        self._line = line
+        self._times = times
+        self._chance = random.Random(number)
 
     async def talk(self, stopping: Callable[[], bool]) -> None:
         """Send one number after another until told to stop."""
+        if TIMED:
+            await self._pause()  # each has its own moment
         while not stopping() or self.sent < _LEAST_ROUNDS:
             self.sent += 1
-            await self._peer.send_text(f'42{_NAMESPACE},["say",{self.number},{self.sent}]')
+            began = trio.current_time()
+            await self._line.send_text(f'42{_NAMESPACE},["say",{self.number},{self.sent}]')
             while self.seen.get(self.number, 0) < self.sent:
                 await self.hear()
+            self._times.taken.append(trio.current_time() - began)
+            await self._pause()
+
+    async def _pause(self) -> None:
+        if not TIMED:
             await trio.sleep(_PAUSE)
+            return
+        # What others say is heard at once, as by a client that is awake.
+        with trio.move_on_after(self._chance.uniform(0.5, 1.5) * _TIMED_PAUSE):
+            while True:
+                await self.hear()
 
     async def hear(self) -> None:
         """Take one message; it must be the next of its sender."""
-        message = await self._peer.receive()
-        assert isinstance(message, str)
+        message = await self._line.read_text()
         event, sender, number = json.loads(message.removeprefix(f"42{_NAMESPACE},"))
         assert event == "said"
         assert number == self.seen.get(sender, 0) + 1, "a message is lost, doubled or out of order"
         self.seen[sender] = number
+
+
+async def _open(server: Server) -> Line:
+    """Join the canaries' namespace."""
+    line = await Line.open(server.port)
+    await line.upgrade(f"{ENGINE}&transport=websocket")
+    await line.read_text()
+    await line.send_text(f"40{_NAMESPACE},")
+    assert (await line.read_text()).startswith(f"40{_NAMESPACE},")
+    return line
 
 
 def _arena_broker(**options: Any) -> Broker:
@@ -109,28 +166,33 @@ async def arena(**options: Any) -> AsyncIterator[Arena]:
         over = trio.Event()
 
         async def be_canary(number: int, task_status: trio.TaskStatus[None]) -> None:
-            async with websocket(server) as peer:
-                await peer.opened()
-                await peer.join(_NAMESPACE)
-                canary = Canary(number, peer)
-                canaries.append(canary)
-                with trio.CancelScope() as listening:
-                    scopes.append(listening)
-                    task_status.started()
-                    await begin.wait()
-                    await canary.talk(over.is_set)
-                    done.append(number)
-                    while True:
-                        await canary.hear()
+            line = await _open(server)
+            canary = Canary(number, line, times)
+            canaries.append(canary)
+            with closing(line), trio.CancelScope() as listening:
+                scopes.append(listening)
+                task_status.started()
+                await begin.wait()
+                await canary.talk(over.is_set)
+                done.append(number)
+                while True:
+                    await canary.hear()
 
         begin = trio.Event()
+        times = Times()
         done: list[int] = []
         scopes: list[trio.CancelScope] = []
         for number in range(CANARIES):
             await peers.start(be_canary, number)
         begin.set()
         before = _traces(broker)
+        if TIMED:
+            await trio.sleep(_QUIET_TIME)
+        quiet = times.next_phase()
         yield Arena(broker, server)
+        if TIMED:
+            await _until(lambda: len(times.taken) >= _LEAST_TIMES, lambda: "the canaries have fallen silent")
+            _compare(quiet, times.next_phase())
         await _until(lambda: _traces(broker) == before, lambda: f"{before} became {_traces(broker)}")
         over.set()
         await _until(lambda: len(done) == CANARIES, lambda: f"only {done} have come to an end")
@@ -141,6 +203,17 @@ async def arena(**options: Any) -> AsyncIterator[Arena]:
         )
         for scope in scopes:
             scope.cancel()
+
+
+def _compare(quiet: list[float], loud: list[float]) -> None:
+    """Hold that messages did not take much longer during the attack than before it."""
+    before, during = _p99(quiet), _p99(loud)
+    WORST.append((during, before, os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2]))
+    assert during <= max(2 * before, FLOOR), f"the p99 was {before:.3f} s before, {during:.3f} s during it"
+
+
+def _p99(times: list[float]) -> float:
+    return sorted(times)[int(len(times) * 0.99)]
 
 
 def _traces(broker: Broker) -> tuple[int, int, int]:

@@ -22,6 +22,8 @@ from protocol.socketio.transitions import NAMESPACE, NamespaceAction, NamespaceS
 from protocol.vectors import KINDS, Kind, Vector, load_vectors, to_bytes, to_data
 from protocol.websocket import BinaryMessage, Control, ControlFrame, FrameError, FrameReader
 
+from .sequences import expect_sequence, run_sequence
+
 MAX_BYTES = 1_000_000
 ALL = [vector for kind in KINDS for vector in load_vectors(kind)]
 
@@ -175,10 +177,12 @@ RUN: dict[Kind, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "handshake": run_handshake,
     "upgrade": run_upgrade,
     "namespace": run_namespace,
+    "sequence": run_sequence,
 }
 EXPECT: dict[Kind, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "payload": expect_payload,
     "frames": expect_frames,
+    "sequence": expect_sequence,
 }
 
 

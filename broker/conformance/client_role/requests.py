@@ -113,7 +113,10 @@ async def read_requests(stream: RecordingStream, arrived: trio.MemorySendChannel
             if request.closes:
                 await stream.aclose()
                 return
+            rest = reader.trailing_data[0]
             reader = h11.Connection(h11.SERVER)
+            if rest:
+                reader.receive_data(rest)
     except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
         return
 

@@ -22,6 +22,16 @@ DEADLINE = 5.0
 Message = str | bytes
 
 
+def _frame(packet: Message) -> bytes:
+    if isinstance(packet, str):
+        return build(TEXT, packet.encode(), mask=None)
+    return build(BINARY, packet, mask=None)
+
+
+def _polled(packet: Message) -> str:
+    return packet if isinstance(packet, str) else "b" + base64.b64encode(packet).decode()
+
+
 class ClientSession:
     """A session, as its server.
 
@@ -56,9 +66,8 @@ class ClientSession:
         self.pongs = 0
         self._pings = pings
         self._parked: Request | None = None
-        self._waiting: list[str] = []
+        self._waiting: list[Message] = []
         self._stream: trio.abc.Stream | None = None
-        self._sending = trio.Lock()  # the reader answers CLOSE and the probe while the situation sends
         self._in, self._out = trio.open_memory_channel[Message](math.inf)
 
     # Start
@@ -151,31 +160,39 @@ class ClientSession:
         elif self.probe == "hang":
             return
         else:
-            await request.accept_websocket()
+            try:
+                await request.accept_websocket()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the client gave the attempt up
             self.lab.start_soon(self._read_websocket, request.stream, False)
 
     async def _on_probing(self, stream: trio.abc.Stream, message: Message) -> bool:
         """Take a message of a probe; tell whether it has become the session's transport."""
         if message == "2probe":
             if self.probe == "garble":
-                await self._write(stream, build(TEXT, b"3nonsense", mask=None))
+                await stream.send_all(_frame("3nonsense"))
                 return False
-            await self._write(stream, build(TEXT, b"3probe", mask=None))
+            await stream.send_all(_frame("3probe"))
             self.lab.start_soon(self._release)
         elif message == "5":
-            self.transport = "websocket"
-            self._stream = stream
-            if self._parked is not None and self._parked.answer is None:
-                self.problems.append("UPGRADE while a GET was parked (EIO-UPG-6)")
-                self._parked.respond(200, "6")
-            for packet in self._waiting:
-                await self.send(packet)
-            self._waiting.clear()
-            self.switched.set()
+            await self._switch(stream)
             return True
         else:
             self.problems.append(f"{message!r} on the WebSocket before UPGRADE (EIO-UPG-6)")
         return False
+
+    async def _switch(self, stream: trio.abc.Stream) -> None:
+        """Make a WebSocket the session's transport; what waits goes first."""
+        self.transport = "websocket"
+        if self._parked is not None and self._parked.answer is None:
+            self.problems.append("UPGRADE while a GET was parked (EIO-UPG-6)")
+            self._parked.respond(200, "6")
+        while self._waiting:
+            # What the situation sends meanwhile waits too, so that the order stays.
+            waiting, self._waiting = self._waiting, []
+            await stream.send_all(b"".join(map(_frame, waiting)))
+        self._stream = stream
+        self.switched.set()
 
     async def _release(self) -> None:
         while self.transport == "polling":
@@ -194,7 +211,7 @@ class ClientSession:
                         self.problems.append("a frame without a mask (WS-3)")
                     if frame.opcode == CLOSE:
                         self.closed_code = int.from_bytes(frame.payload[:2], "big") if frame.payload else 1005
-                        await self._write(stream, build(CLOSE, frame.payload[:2], mask=None))
+                        await stream.send_all(build(CLOSE, frame.payload[:2], mask=None))
                         return
                     if frame.opcode in (PING, PONG):
                         self.control.append((frame.opcode, frame.payload))
@@ -230,35 +247,22 @@ class ClientSession:
     async def send(self, *packets: Message) -> None:
         """Send packets; on polling as one payload, with the next GET if none is parked."""
         if self._stream is None:
-            for packet in packets:
-                self._waiting.append(
-                    packet if isinstance(packet, str) else "b" + base64.b64encode(packet).decode()
-                )
+            self._waiting += packets
             self._flush()
             return
-        for packet in packets:
-            data = (
-                build(TEXT, packet.encode(), mask=None)
-                if isinstance(packet, str)
-                else build(BINARY, packet, mask=None)
-            )
-            await self.raw(data)
+        await self.raw(b"".join(map(_frame, packets)))
 
     async def raw(self, data: bytes) -> None:
         """Send bytes on the WebSocket."""
         assert self._stream is not None
         try:
-            await self._write(self._stream, data)
+            await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._end()
 
-    async def _write(self, stream: trio.abc.Stream, data: bytes) -> None:
-        async with self._sending:
-            await stream.send_all(data)
-
     def _flush(self) -> None:
         if self._waiting and self._parked is not None and self._parked.answer is None:
-            self._parked.respond(200, "\x1e".join(self._waiting))
+            self._parked.respond(200, "\x1e".join(map(_polled, self._waiting)))
             self._waiting.clear()
 
     async def receive(self, within: float = DEADLINE) -> Message:

@@ -36,4 +36,6 @@ def _row(outcome: Outcome) -> dict[str, object]:
         row["message"] = outcome.message
     if outcome.wire:
         row["wire"] = outcome.wire
+    if outcome.trace:
+        row["trace"] = outcome.trace
     return row

@@ -15,7 +15,8 @@ def to_junit(report: Report) -> str:
     """Write a report as JUnit XML; each topic is a class."""
     counts = (
         f'tests="{len(report.outcomes)}" failures="{report.count(Verdict.FAIL)}" '
-        f'skipped="{report.count(Verdict.SKIP)}" errors="0" time="{report.seconds:.3f}"'
+        f'skipped="{report.count(Verdict.SKIP)}" errors="{report.count(Verdict.ERROR)}" '
+        f'time="{report.seconds:.3f}"'
     )
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
@@ -38,8 +39,9 @@ def _case(outcome: Outcome) -> str:
         return f"  {head}/>"
     if outcome.verdict is Verdict.SKIP:
         return f"  {head}><skipped message={_attribute(outcome.message)}/></testcase>"
-    body = escape(_ILLEGAL.sub("?", "\n".join([outcome.case.title, *outcome.wire])))
-    return f"  {head}><failure message={_attribute(outcome.message)}>{body}</failure></testcase>"
+    body = escape(_ILLEGAL.sub("?", "\n".join([outcome.case.title, *outcome.wire, *outcome.trace])))
+    kind = "error" if outcome.verdict is Verdict.ERROR else "failure"
+    return f"  {head}><{kind} message={_attribute(outcome.message)}>{body}</{kind}></testcase>"
 
 
 def _attribute(text: str) -> str:

@@ -39,7 +39,8 @@ class Terminal:
             return
         filled = WIDTH * self._done // max(self._total, 1)
         bar = "#" * filled + "." * (WIDTH - filled)
-        counts = f"{self._counts[Verdict.FAIL]} failed, {self._counts[Verdict.SKIP]} skipped"
+        bad = self._counts[Verdict.FAIL] + self._counts[Verdict.ERROR]
+        counts = f"{bad} failed, {self._counts[Verdict.SKIP]} skipped"
         self._out.write(f"\r[{bar}] {self._done}/{self._total}  {counts}  {outcome.case.id:.38}\x1b[K")
         self._out.flush()
 
@@ -48,21 +49,34 @@ class Terminal:
         if self._live:
             self._out.write("\r\x1b[K")
         clauses = load_clauses()
-        failed = [outcome for outcome in report.outcomes if outcome.verdict is Verdict.FAIL]
-        for outcome in failed:
+        for outcome in report.outcomes:
+            if not outcome.bad:
+                continue
             first = clauses.get(outcome.case.clauses[0])
             about = f"{outcome.case.clauses[0]} ({first.title})" if first else outcome.case.clauses[0]
-            self._out.write(f"\nFAIL  {about}  {outcome.case.id}\n")
+            tries = f"  ({outcome.attempts} attempts)" if outcome.attempts > 1 else ""
+            self._out.write(f"\n{outcome.verdict.upper()}  {about}  {outcome.case.id}{tries}\n")
             self._out.write(f"      {outcome.case.title}\n      {outcome.message}\n")
             for line in outcome.wire[-MAX_WIRE:]:
                 self._out.write(f"        {line[:160]}\n")
+            if outcome.verdict is Verdict.ERROR:
+                for line in outcome.trace:
+                    self._out.write(f"        | {line}\n")
         self._skipped(report)
         self._out.write(f"\n{report.subject} ({report.role} role), {report.seconds:.1f} s\n")
         for note in report.notes:
             self._out.write(f"{note}\n")
         self._out.write(f"{self._clauses(report)}\n")
-        passed, failures, skipped = (report.count(verdict) for verdict in Verdict)
-        self._out.write(f"{passed} passed, {failures} failed, {skipped} skipped\n")
+        again = sum(outcome.attempts > 1 for outcome in report.outcomes)
+        if again:
+            self._out.write(
+                f"{again} cases were tried again, because this machine or the peer was slow meanwhile\n"
+            )
+        errors = report.count(Verdict.ERROR)
+        self._out.write(
+            f"{report.count(Verdict.PASS)} passed, {report.count(Verdict.FAIL)} failed, "
+            f"{report.count(Verdict.SKIP)} skipped{f', {errors} errors of the kit' if errors else ''}\n"
+        )
 
     def _skipped(self, report: Report) -> None:
         reasons: dict[str, int] = {}
@@ -74,11 +88,7 @@ class Terminal:
 
     def _clauses(self, report: Report) -> str:
         groups = report.by_clause()
-        failing = [
-            clause
-            for clause, outcomes in groups.items()
-            if any(outcome.verdict is Verdict.FAIL for outcome in outcomes)
-        ]
+        failing = [clause for clause, outcomes in groups.items() if any(outcome.bad for outcome in outcomes)]
         kept = len(groups) - len(failing)
         text = f"{kept} of {len(groups)} clauses without a failure"
         return text + (f"; failing: {', '.join(failing)}" if failing else "")

@@ -169,6 +169,71 @@ async def test_served_inside_async_with_on_two_ports() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def serve_until(
+    stop: trio.Event, broker: Broker, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve until the event, and cancel then."""
+    async with trio.open_nursery() as nursery:
+        task_status.started(await nursery.start(broker.serve, "127.0.0.1", 0))
+        await stop.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_of_two_ports_is_closed_alone() -> None:
+    """Who came in through it is sent away; who came in through the other stays, and may go on coming."""
+    broker = quick_broker(ping_interval=25.0, ping_timeout=20.0)
+    stop = trio.Event()
+    async with broker, trio.open_nursery() as nursery:
+        one = await nursery.start(broker.serve, "127.0.0.1", 0)
+        two = await nursery.start(serve_until, stop, broker)
+        polling = await PollingPeer.open(two)
+        await polling.join()
+        get = await polling.begin_get()
+        stays = await PollingPeer.open(one)
+        await stays.join()
+        async with client(one) as first, client(two) as second, client(one) as moved:
+            stop.set()
+            assert await second.expect_close() == Closed(1001, "server shutting down")
+            assert (await get.receive()).body == b"1"
+            await settled()
+            for peer in (first, moved):
+                await peer.emit("echo", 1)
+                await peer.expect('42["echo",1]')
+            await stays.send('42["echo",1]')
+            await stays.expect('42["echo",1]')
+            assert (await http(one, "GET", "/socket.io/readyz")).status == 200
+            async with client(one):
+                assert broker.statistics().sessions == 4
+            await get.abort()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_port_that_closes_lets_nobody_in() -> None:
+    """While it waits for a disconnect handler, newcomers are refused there and nowhere else."""
+    broker = quick_broker()
+    stop, asked, go_on = trio.Event(), trio.Event(), trio.Event()
+
+    @broker.on("disconnect")
+    async def disconnect(socket: Socket, reason: DisconnectReason) -> None:
+        asked.set()
+        await go_on.wait()
+
+    async with broker, trio.open_nursery() as nursery:
+        one = await nursery.start(broker.serve, "127.0.0.1", 0)
+        two = await nursery.start(serve_until, stop, broker)
+        async with client(two):
+            stop.set()
+            await asked.wait()
+            refused = await http(two, "GET", f"{ENGINE_PATH}&transport=polling")
+            assert (refused.status, refused.json["code"]) == (503, 108)
+            ready = await http(two, "GET", "/socket.io/readyz")
+            assert (ready.status, ready.json["reason"]) == (503, "ending")
+            assert (await http(one, "GET", "/socket.io/readyz")).status == 200
+            assert (await http(one, "GET", f"{ENGINE_PATH}&transport=polling")).status == 200
+            go_on.set()
+        nursery.cancel_scope.cancel()
+
+
 # -- drain ---------------------------------------------------------------------------------
 
 
@@ -282,6 +347,7 @@ async def test_statistics(serve: Serve) -> None:
     async with serve(broker) as server, client(server) as peer, client(server, "/chat"):
         polling = await PollingPeer.open(server)
         await polling.join()
+        await settled()
         broker.emit("ev", "12345")
         figures = broker.statistics()
         assert figures.sessions == 3

@@ -395,6 +395,33 @@ async def test_tls_garbage_and_silence() -> None:
             pass
 
 
+@pytest.mark.clause("EIO-POLL-11")
+async def test_a_refusal_over_tls_survives_the_body_that_is_still_on_its_way() -> None:
+    server_context, client_context = carriers.tls_contexts()
+    async with serving(quick_broker(max_payload_bytes=1_000), ssl_context=server_context) as server:
+        door = Door(server.port, ssl_context=client_context)
+        session = await PollingPeer.open(door)
+        async with await HttpPeer.open(door) as peer:
+            await peer.send("POST", session.target, [("Content-Length", "8000000")])
+            # More than all buffers on the way take: it can be sent only if somebody reads it.
+            await peer.send_raw(b"4" * 8_000_000)
+            answer = await peer.receive("POST")
+        assert (answer.status, answer.json["code"]) == (413, 101)
+
+
+async def test_a_peer_that_does_not_close_after_the_last_answer_is_closed() -> None:
+    broker = quick_broker(max_payload_bytes=100, limits=Limits(close_timeout=0.05))
+    async with serving(broker) as server, await HttpPeer.open(server) as peer:
+        session = await PollingPeer.open(server)
+        await peer.send("POST", session.target, [("Content-Length", "101")])
+        assert (await peer.receive("POST")).status == 413
+        await peer.send_raw(b"4")
+        assert await peer.wait_closed() == b""
+        with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)), trio.fail_after(2):
+            while True:
+                await peer.stream.send_all(b"4")
+
+
 # -- streams of the application's own -------------------------------------------------------
 
 

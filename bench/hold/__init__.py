@@ -1,0 +1,1 @@
+"""Measures the figures of docs/reliability.md: `python -m bench.hold`."""

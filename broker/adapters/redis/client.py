@@ -1,0 +1,387 @@
+"""One connection to a Redis server that comes back by itself, and says what may have been lost meanwhile.
+
+Commands and subscriptions share the connection, so that their order is the server's. What is to be sent waits
+in one queue with a budget of bytes; what comes in is handed on at once, by the task that reads.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, Final
+
+import trio
+from attrs import define, field, frozen
+
+from broker.adapters.base import BusHost, Gap
+from broker.adapters.errors import BusError, BusRefused, BusUnavailable
+from broker.flow.scopes import outliving
+from protocol.bus.commands import Part, write_command
+
+from .address import RedisAddress
+from .opening import RECEIVE_BYTES, next_reply, open_connection
+from .replies import refusal
+from .timing import Timing, delays
+
+logger = logging.getLogger(__name__)
+
+_CHUNK: Final = 262_144  # bytes written at once
+
+Push = Callable[[list[Any]], None]
+
+
+@define(eq=False)
+class Waiter:
+    """Waits for one reply."""
+
+    done: trio.Event = field(factory=trio.Event)
+    reply: Any = None
+    lost: bool = False
+
+    def settle(self, reply: Any) -> None:
+        """Take the reply."""
+        self.reply = reply
+        self.done.set()
+
+    def lose(self) -> None:
+        """Take note that there will be none."""
+        self.lost = True
+        self.done.set()
+
+
+@frozen
+class _Outgoing:
+    """A command in the queue. With a waiter somebody waits for its reply."""
+
+    data: bytes
+    waiter: Waiter | None
+    has_reply: bool = True
+
+
+class RedisClient:
+    """One connection to a server.
+
+    Args:
+        address: Where.
+        host: The broker's side.
+        name: Shown by the server in `CLIENT LIST`.
+        on_push: Called with each message: kind, channel, payload.
+        timing: How patient it is.
+        probe: Command and subscription for the loop-back probe, `("PUBLISH", "SUBSCRIBE", channel)`; None:
+            it is only asked to answer.
+
+    Attributes:
+        trouble: Why it is of no use now; None if it is.
+    """
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        host: BusHost,
+        name: str,
+        on_push: Push,
+        timing: Timing,
+        probe: tuple[str, str, str] | None = None,
+    ) -> None:
+        self._hiredis: Any = import_module("hiredis")
+        self._reader: Any = None
+        self._address = address
+        self._host = host
+        self._name = name
+        self._on_push = on_push
+        self._timing = timing
+        self._probe = probe
+        self._probed: bytes = b""
+        self._heard_probe = trio.Event()
+        self._queue: deque[_Outgoing] = deque()
+        self._queued_bytes = 0
+        self._wanted = trio.Event()
+        self._sent: deque[_Outgoing] = deque()
+        self._channels: dict[str, dict[str, None]] = {}
+        self._scope: trio.CancelScope | None = None
+        self._settled = trio.Event()
+        self._lost = 0
+        self._last_heard = 0.0
+        self.trouble: str | None = "not connected yet"
+
+    # Sending
+
+    def send(self, *parts: Part) -> bool:
+        """Queue a command whose reply nobody needs; False if there is no room.
+
+        It is sent once at most. While the server is away it waits.
+        """
+        return self._offer(_Outgoing(write_command(parts), None))
+
+    def _offer(self, command: _Outgoing) -> bool:
+        size = len(command.data)
+        if self._queued_bytes + size > self._host.limits.bus_buffer_bytes:
+            self._lost += 1
+            self._host.events["bus buffer full"] += 1
+            return False
+        self._push(command)
+        return True
+
+    def _push(self, command: _Outgoing) -> None:
+        self._queue.append(command)
+        self._queued_bytes += len(command.data)
+        self._wanted.set()
+
+    async def ask(self, *parts: Part, timeout: float | None = None) -> Any:
+        """Send a command and return its reply.
+
+        Args:
+            parts: The command.
+            timeout: Seconds; None takes the time of a probe.
+
+        Raises:
+            BusUnavailable: The server is away, or does not answer in time.
+            BusRefused: It answers with an error.
+        """
+        if self.trouble is not None:
+            await trio.lowlevel.checkpoint()
+            raise BusUnavailable(self.trouble)
+        waiter = Waiter()
+        self._push(_Outgoing(write_command(parts), waiter))
+        return await self._wait(waiter, str(parts[0]), timeout)
+
+    async def _wait(self, waiter: Waiter, doing: str, timeout: float | None = None) -> Any:
+        with trio.move_on_after(self._timing.ping_timeout if timeout is None else timeout):
+            await waiter.done.wait()
+        if not waiter.done.is_set() or waiter.lost:
+            raise BusUnavailable(f"{doing}: the Redis server has not answered")
+        if isinstance(waiter.reply, self._hiredis.ReplyError):
+            raise refusal(str(waiter.reply), doing)
+        return waiter.reply
+
+    # Subscribing; what is subscribed to is remembered
+
+    def subscribe(self, verb: str, channel: str) -> None:
+        """Hear a channel, now and after each return; `verb` is SUBSCRIBE or SSUBSCRIBE."""
+        channels = self._channels.setdefault(verb, {})
+        if channel not in channels:
+            channels[channel] = None
+            self._control(verb, channel)
+
+    def unsubscribe(self, verb: str, channel: str) -> None:
+        """Hear a channel no longer."""
+        if self._channels.get(verb, {}).pop(channel, 0) is None:
+            self._control(verb.replace("SUBSCRIBE", "UNSUBSCRIBE"), channel)
+
+    def _control(self, verb: str, channel: str) -> None:
+        # Answered by a push, not by a reply; sent anew as a whole when the server has been away.
+        if self.trouble is None:
+            self._push(_Outgoing(write_command((verb, channel)), None, has_reply=False))
+
+    def _subscriptions(self) -> bytes:
+        commands = []
+        for verb, channels in self._channels.items():
+            if verb == "SSUBSCRIBE":  # one each: their slots may differ
+                commands += [write_command((verb, channel)) for channel in channels]
+            elif channels:
+                commands.append(write_command((verb, *channels)))
+        return b"".join(commands)
+
+    # Living
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Hold the connection until cancelled; then send what is queued, within the time for endings.
+
+        Raises:
+            BusError: The server cannot be reached when it begins.
+        """
+        stream = await self._start()
+        async with outliving(lambda: self._stay(stream), self._flush, self._host.limits.close_timeout):
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def _start(self) -> trio.abc.Stream:
+        error: Exception = BusUnavailable("the Redis server cannot be reached in time")
+        with trio.move_on_after(self._timing.start_timeout):
+            for delay in delays():
+                try:
+                    return await self._connect()
+                except BusRefused:
+                    raise
+                except (OSError, BusError, trio.BrokenResourceError, trio.TooSlowError) as failure:
+                    error = failure
+                await trio.sleep(delay)
+        raise BusUnavailable(f"no connection to Redis at {self._address}: {_worded(error)}") from error
+
+    async def _stay(self, stream: trio.abc.Stream) -> None:
+        while True:
+            await self._live(stream)
+            logger.warning("connection to Redis at %s lost: %s", self._address, self.trouble)
+            stream = await self._return(self._last_heard, self._give_up())
+
+    async def _return(self, since: float, unconfirmed: int) -> trio.abc.Stream:
+        """Connect again, for as long as it takes; report the gap."""
+        cause = self.trouble or "connection lost"
+        for delay in delays():
+            try:
+                stream = await self._connect()
+                break
+            except (OSError, BusError, trio.BrokenResourceError, trio.TooSlowError) as error:
+                logger.info("no connection to Redis at %s: %s", self._address, _worded(error))
+            await trio.sleep(delay)
+        else:
+            raise AssertionError("delays do not end")
+        lost, self._lost = self._lost, 0
+        self._host.report(Gap(cause, trio.current_time() - since, unconfirmed, lost))
+        return stream
+
+    def _give_up(self) -> int:
+        """Settle what was sent and not answered; return how many publications are among it."""
+        unconfirmed = sum(one.waiter is None and one.has_reply for one in self._sent)
+        self._host.events["unconfirmed bus message"] += unconfirmed
+        waiting = [one.waiter for one in (*self._sent, *self._queue) if one.waiter is not None]
+        self._sent.clear()
+        self._queue = deque(one for one in self._queue if one.waiter is None and one.has_reply)
+        self._queued_bytes = sum(len(one.data) for one in self._queue)
+        for waiter in waiting:
+            waiter.lose()
+        return unconfirmed
+
+    async def _connect(self) -> trio.abc.Stream:
+        """Connect, log in, and subscribe anew; the answer to all of it is read."""
+        with trio.fail_after(self._timing.connect_timeout):
+            stream, self._reader = await open_connection(
+                self._address, self._name, self._subscriptions(), self._on_push
+            )
+        self.trouble = None
+        self._last_heard = trio.current_time()
+        return stream
+
+    async def _live(self, stream: trio.abc.Stream) -> None:
+        """Read, write and probe until the connection is lost; `trouble` says why."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                for task in (self._read, self._write, self._watch):
+                    nursery.start_soon(self._guard, task, stream)
+        finally:
+            self._scope = None
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await trio.aclose_forcefully(stream)
+
+    async def _guard(self, task: Callable[[trio.abc.Stream], Any], stream: trio.abc.Stream) -> None:
+        try:
+            await task(stream)
+        except (OSError, BusError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._lose(_worded(error))
+
+    def drop(self, cause: str) -> None:
+        """Give a connection up that has shown to be of no use; a new one is made."""
+        self._lose(cause)
+
+    def _lose(self, cause: str) -> None:
+        if self.trouble is None:
+            self.trouble = cause
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def _read(self, stream: trio.abc.Stream) -> None:
+        push_type = self._hiredis.PushNotification
+        pending = 0
+        while True:
+            reply = next_reply(self._reader)
+            while reply is not False:
+                pending = 0
+                if isinstance(reply, push_type):
+                    self._take_push(reply)
+                else:
+                    self._take_reply(reply)
+                reply = next_reply(self._reader)
+            data = await stream.receive_some(RECEIVE_BYTES)
+            if not data:
+                raise BusUnavailable("the Redis server has closed the connection")
+            self._last_heard = trio.current_time()
+            pending += len(data)
+            if pending > 4 * self._host.limits.bus_message_bytes:
+                self._host.events["oversized bus message"] += 1
+                raise BusUnavailable("a message on the bus is far too large")
+            self._reader.feed(data)
+
+    def _take_push(self, push: list[Any]) -> None:
+        if self._probe is not None and len(push) == 3 and push[1] == self._probe[2].encode():
+            if push[2] == self._probed:
+                self._heard_probe.set()
+            return
+        self._on_push(push)
+
+    def _take_reply(self, reply: Any) -> None:
+        if not self._sent:
+            # An error is the only answer to a subscription that is no push.
+            raise refusal(str(reply), "subscribing")
+        waiter = self._sent.popleft().waiter
+        if waiter is not None:
+            waiter.settle(reply)
+        elif isinstance(reply, self._hiredis.ReplyError):
+            self._host.events["refused publication"] += 1
+            if isinstance(error := refusal(str(reply), "publishing"), BusRefused):
+                logger.error("%s", error)
+        if not self._sent and not self._queue:
+            self._settled.set()
+
+    async def _write(self, stream: trio.abc.Stream) -> None:
+        while True:
+            if not self._queue:
+                self._wanted = trio.Event()
+                await self._wanted.wait()
+            chunk: list[bytes] = []
+            size = 0
+            while self._queue and size < _CHUNK:
+                command = self._queue.popleft()
+                size += len(command.data)
+                chunk.append(command.data)
+                if command.has_reply:
+                    self._sent.append(command)
+            self._queued_bytes -= size
+            await stream.send_all(b"".join(chunk))
+
+    async def _watch(self, stream: trio.abc.Stream) -> None:
+        """Look again and again whether the server answers, and whether what is published comes back."""
+        if self._probe is not None:
+            _, subscribe, channel = self._probe
+            self.subscribe(subscribe, channel)
+        number = 0
+        while True:
+            await trio.sleep(self._timing.ping_interval)
+            number += 1
+            await self._look(number)
+
+    async def _look(self, number: int) -> None:
+        if self._probe is None:
+            await self.ask("PING")
+            return
+        publish, _, channel = self._probe
+        self._probed = b"%d" % number
+        self._heard_probe = trio.Event()
+        started = trio.current_time()
+        await self.ask(publish, channel, self._probed)
+        with trio.move_on_after(started + self._timing.ping_timeout - trio.current_time()):
+            await self._heard_probe.wait()
+        if not self._heard_probe.is_set():
+            self._host.events["deaf to the bus"] += 1
+            raise BusUnavailable("the Redis server answers, but what is published does not come back")
+
+    async def _flush(self) -> None:
+        """Wait until what is queued has been sent and answered."""
+        while self.trouble is None and (self._sent or self._queue):
+            self._settled = trio.Event()
+            await self._settled.wait()
+
+
+def _worded(error: BaseException) -> str:
+    if isinstance(error, trio.TooSlowError):
+        return "it does not answer"
+    if isinstance(error, trio.BrokenResourceError):
+        error = error.__cause__ or error
+    return str(error) or type(error).__name__
+
+
+def is_message(push: Sequence[Any]) -> bool:
+    """Tell whether a push is a message of a channel, and not the confirmation of a subscription."""
+    return len(push) == 3 and push[0] in (b"message", b"smessage")

@@ -1,0 +1,154 @@
+"""What may happen before a connect handler has ended, and listeners that come after it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from broker import Broker, Limits, Socket
+from tests.peers import client, quick_broker, settled, websocket
+
+Serve = Callable[..., Any]
+
+
+class Slow:
+    """A broker with a connect handler that waits, and events that may run at the same time."""
+
+    def __init__(self, **options: Any) -> None:
+        self.broker: Broker = quick_broker(**options)
+        self.log: list[str] = []
+        self.ready = trio.Event()
+        self.let_go = trio.Event()
+
+        @self.broker.on("connect")
+        async def connect(socket: Socket) -> None:
+            try:
+                await self.ready.wait()
+            finally:
+                self.log.append("connect ends")
+
+        @self.broker.on("side", concurrency=3)
+        async def side(socket: Socket, number: int) -> int:
+            self.log.append(f"side {number}")
+            await self.let_go.wait()
+            return number
+
+        @self.broker.on("plain")
+        def plain(socket: Socket) -> None:
+            self.log.append("plain")
+
+
+async def send_all(peer: Any, count: int = 5) -> None:
+    await peer.send_text('42["plain"]')
+    for number in range(count):
+        await peer.send_text(f'42{number}["side",{number}]')
+    await settled()
+
+
+async def test_no_event_is_handled_before_the_connect_handler_has_ended(serve: Serve) -> None:
+    slow = Slow()
+    async with serve(slow.broker) as server, client(server) as peer:
+        await send_all(peer)
+        assert slow.log == []
+        slow.ready.set()
+        await settled()
+        assert slow.log[0] == "connect ends"
+        assert sorted(slow.log[1:]) == ["plain", "side 0", "side 1", "side 2"]  # three at a time
+        slow.let_go.set()
+        acks = {str(await peer.receive()) for _ in range(5)}
+        assert acks == {f"43{number}[{number}]" for number in range(5)}
+        await peer.send_text('427["side",7]')
+        await peer.expect("437[7]")
+        (socket,) = slow.broker.sockets.sockets.values()
+        assert socket.is_idle
+
+
+async def test_the_ceiling_over_all_handlers_holds_for_those_who_waited(serve: Serve) -> None:
+    slow = Slow(limits=Limits(handlers_per_socket=3))  # the task of the connect handler is one of them
+    async with serve(slow.broker) as server, client(server) as peer:
+        await send_all(peer, 3)
+        slow.ready.set()
+        await settled()
+        assert sum(line.startswith("side") for line in slow.log) == 2
+        slow.let_go.set()
+        assert {str(await peer.receive()) for _ in range(3)} == {
+            f"43{number}[{number}]" for number in range(3)
+        }
+
+
+@pytest.mark.parametrize("how", ["abort", "leave", "server"])
+async def test_who_goes_meanwhile_leaves_nothing_running(serve: Serve, how: str) -> None:
+    slow = Slow()
+    async with serve(slow.broker) as server, client(server) as peer:
+        (socket,) = slow.broker.sockets.sockets.values()
+        await send_all(peer)
+        if how == "abort":
+            await peer.abort()
+        elif how == "leave":
+            await peer.send_text("41")
+        else:
+            socket.disconnect()
+        await settled()
+        assert slow.log == ["connect ends"]
+        assert socket.is_idle
+
+
+async def test_a_connect_handler_that_sends_the_client_away(serve: Serve) -> None:
+    slow = Slow()
+    slow.broker.off("connect")
+
+    @slow.broker.on("connect")
+    async def connect(socket: Socket) -> None:
+        await slow.ready.wait()
+        socket.disconnect(close=True)
+
+    async with serve(slow.broker) as server, client(server) as peer:
+        await send_all(peer)
+        slow.ready.set()
+        await peer.expect("41")
+        assert (await peer.expect_close()).code == 1000
+        assert slow.log == []
+
+
+async def test_a_listener_hears_sockets_that_were_there_before(serve: Serve) -> None:
+    broker = quick_broker()
+    family = broker.of(re.compile("^/dyn-"))
+    family.on("echo")(lambda socket, *args: None)
+    heard: list[Any] = []
+    async with serve(broker) as server, client(server) as peer:
+        await peer.join("/dyn-1")
+        await peer.emit("echo", 1)
+        await peer.expect('42["echo",1]')
+        broker.on_any(lambda event, *args: heard.append((event, *args)))
+        family.on_any(lambda event, *args: heard.append(("family", event, *args)))
+        await peer.emit("echo", 2)
+        await peer.expect('42["echo",2]')
+        await peer.send_text('42/dyn-1,["echo",3]')
+        await settled()
+        assert heard == [("echo", 2), ("family", "echo", 3)]
+
+
+async def test_a_listener_hears_sockets_that_are_being_let_in(serve: Serve) -> None:
+    broker = quick_broker()
+    entered, go_on = trio.Event(), trio.Event()
+    heard: list[Any] = []
+
+    @broker.use
+    async def slow(socket: Socket) -> None:
+        entered.set()
+        await go_on.wait()
+
+    async with serve(broker) as server, websocket(server) as peer:
+        await peer.opened()
+        await peer.send_text("40")
+        await entered.wait()
+        broker.on_any(lambda event, *args: heard.append((event, *args)))
+        go_on.set()
+        assert str(await peer.receive()).startswith("40")
+        await peer.emit("echo", 1)
+        await peer.expect('42["echo",1]')
+    assert heard == [("echo", 1)]
