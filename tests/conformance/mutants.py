@@ -90,6 +90,14 @@ def _put(owner: Any, name: str, known: Any, changed: Any) -> None:
             for other, value in list(vars(module).items()):
                 if value is known:
                     setattr(module, other, changed)
+                elif isinstance(value, type):
+                    _put_static(value, known, changed)
+
+
+def _put_static(owner: type, known: Any, changed: Any) -> None:
+    for name, value in list(vars(owner).items()):
+        if isinstance(value, staticmethod) and value.__func__ is known:
+            setattr(owner, name, staticmethod(changed))
 
 
 def _namespace_row(state: str, packet: str, action: str) -> Callable[[], None]:
@@ -274,7 +282,7 @@ MUTANTS: dict[str, Mutant | Row] = {
     "dead-clients-kept": Mutant(
         "EIO-HB-2", READING + "expire", "self.close(DisconnectReason.PING_TIMEOUT)", "return True"
     ),
-    "only-pong-is-life": Mutant("EIO-HB-3", READING + "take", "self._heard = True", "pass"),
+    "only-pong-is-life": Mutant("EIO-HB-3", READING + "take", "self._engine.timers.alive(self)", "pass"),
     "pong-ends-the-heartbeat": Mutant(
         "EIO-HB-5",
         READING + "_on_packet",
@@ -397,12 +405,16 @@ MUTANTS: dict[str, Mutant | Row] = {
     "drain-lets-in": Mutant(
         "DRAIN-1", ADMISSION + "Admission._check_capacity", "self._engine.draining", "False"
     ),
-    "drain-cuts-handlers": Mutant("DRAIN-2", "broker.server.drain:drain", "session.handler.is_idle", "True"),
+    "drain-cuts-handlers": Mutant(
+        "DRAIN-2", "broker.server.drain:_close_idle", "session.handler.is_idle", "True"
+    ),
     "drain-disconnects": Mutant(
         "DRAIN-3",
-        "broker.server.drain:drain",
+        "broker.server.drain:_close_idle",
         "session.close(DisconnectReason.SERVER_SHUTTING_DOWN)",
         "session.handler.disconnect_all()",
     ),
-    "drain-all-at-once": Mutant("DRAIN-4", "broker.server.drain:drain", "await trio.sleep(pace)", "pass"),
+    "drain-all-at-once": Mutant(
+        "DRAIN-4", "broker.server.drain:_close_idle", "await trio.sleep(pace)", "pass"
+    ),
 }

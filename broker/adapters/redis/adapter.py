@@ -150,7 +150,9 @@ class RedisBus:
         """Why this node is out of touch with the others; None if it is not."""
         return self._client.trouble
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(  # noqa: ASYNC128 - the client says that it is started
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Hold the connection until cancelled."""
         await self._client.run(task_status=task_status)
 
