@@ -209,6 +209,7 @@ class Violation(Enum):
     CLIENT_CONNECT_ERROR = ("CONNECT_ERROR from the client", DisconnectReason.FORCED_SERVER_CLOSE)
     CONNECT_TIMEOUT = ("no namespace joined in time", DisconnectReason.FORCED_SERVER_CLOSE)
     TOO_MANY_REFUSALS = ("too many refused CONNECTs", DisconnectReason.LIMIT_EXCEEDED)
+    RATE_EXCEEDED = ("too many packets a second", DisconnectReason.LIMIT_EXCEEDED)
 
     @property
     def text(self) -> str:
@@ -237,5 +238,6 @@ _VIOLATION_CLOSE_CODES = {
     Violation.TOO_DEEP: CloseCode.POLICY,
     Violation.CONNECT_TIMEOUT: CloseCode.POLICY,
     Violation.TOO_MANY_REFUSALS: CloseCode.POLICY,
+    Violation.RATE_EXCEEDED: CloseCode.POLICY,
     Violation.ASSEMBLY_TIMEOUT: CloseCode.POLICY,
 }

@@ -18,6 +18,7 @@ NOT_OBSERVABLE: dict[str, str] = {
     "LIM-6": "a list of bounds: each is checked at the clause about its request",
     "LIM-7": "the time of an ending inside the application",
     "LIM-8": "its deadline is longer than a run of the kit",
+    "LIM-9": "off by default, and the fixture has no rates",
     "SIO-PARSER-1": "the fixture speaks the default parser",
     "SIO-PARSER-2": "the fixture speaks the default parser",
     "SIO-PARSER-3": "the fixture speaks the default parser",

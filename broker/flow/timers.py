@@ -27,6 +27,9 @@ class Countdown(Generic[Key]):
         self._on_due = on_due
         self._due: dict[Key, float] = {}
 
+    def __len__(self) -> int:
+        return len(self._due)
+
     def start(self, key: Key) -> None:
         """Set or restart the deadline of `key`."""
         self._due.pop(key, None)

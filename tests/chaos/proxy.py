@@ -167,7 +167,7 @@ class ChaosProxy:
                     due = max(due, trio.current_time() + self._delay(way))
                     if not data:
                         await send.send((due + way.slow_close, b""))
-                        return
+                        break
                     await send.send((due, data))
 
     def _way(self, direction: str) -> Way:

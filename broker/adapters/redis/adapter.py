@@ -222,6 +222,7 @@ class StreamsBus(RedisBus):
         link = ClusterLink(self.uid, local, self._host, carrier, options.request_timeout)
         carrier.open(link.receive)
         self._links[local.name] = link
+        carrier.closed = lambda: self._links.pop(local.name, None)
         return link
 
     @property
