@@ -165,7 +165,7 @@ $(NODE_MODULES): $(INTEROP)/package.json $(INTEROP)/package-lock.json
 	fi
 
 system:
-	@sh tools/system_packages.sh chromium redis-server
+	@sh tools/system_packages.sh chromium redis-server nginx
 
 # Exit code 3: the bundle cannot be had here, which the tool has said; the tests of it skip themselves.
 bundle: $(RUNTIME)

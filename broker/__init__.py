@@ -37,7 +37,8 @@ from .rooms.presence import Presence, PresenceChange
 from .rooms.recovery import ExpiredSession
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
-from .server.broker import Broker, Server
+from .server.addresses import Server
+from .server.broker import Broker
 from .server.engine_hooks import HttpResponse
 from .server.statistics import Statistics
 

@@ -75,6 +75,9 @@ class Limits:
     presence_lease_time: float = 10.0  # how long users of a node that is not heard of any more stay online
     bus_ack_timeout: float = 300.0  # how long another node may have this one wait for acks
 
+    # What one process of a server may wait for another.
+    handover_timeout: float = 5.0  # a connection or request must be handed over by then
+
     # How long an ending may take.
     cleanup_timeout: float = 5.0  # handlers after cancellation and the disconnect handler
     close_timeout: float = 5.0  # flushing and closing a transport

@@ -123,6 +123,8 @@ class Refusal(Enum):
     BAD_HTTP = RefusalRow(109, 400, "Malformed HTTP request")
     ADDRESS_OVERLOADED = RefusalRow(110, 429, "Too many sessions from this address")
     WEBSOCKET_VERSION = RefusalRow(111, 426, "WebSocket version not supported")
+    SESSION_ELSEWHERE = RefusalRow(112, 421, "Session is on another server")
+    OWNER_SILENT = RefusalRow(113, 504, "The process of the session does not answer")
 
     @property
     def code(self) -> int:

@@ -50,6 +50,8 @@ REFUSAL_CLAUSES: dict[reasons.Refusal, str] = {
     reasons.Refusal.BAD_HTTP: "EIO-HTTP-5, WS-1",
     reasons.Refusal.ADDRESS_OVERLOADED: "EIO-HS-16",
     reasons.Refusal.WEBSOCKET_VERSION: "WS-1",
+    reasons.Refusal.SESSION_ELSEWHERE: "EIO-SID-5",
+    reasons.Refusal.OWNER_SILENT: "EIO-SID-5",
 }
 
 # Moves of a namespace that no packet of the client makes, and where its packets lead to.

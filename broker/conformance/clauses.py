@@ -14,6 +14,7 @@ NOT_OBSERVABLE: dict[str, str] = {
     "GEN-2": "how to read the text",
     "GEN-3": "how to read the text",
     "EIO-SID-3": "what is logged or shown to others does not cross this wire",
+    "EIO-SID-5": "how processes share sessions; a client sees the same server",
     "LIM-6": "a list of bounds: each is checked at the clause about its request",
     "LIM-7": "the time of an ending inside the application",
     "LIM-8": "its deadline is longer than a run of the kit",

@@ -50,11 +50,18 @@ class Directory:
         self.on_gap: list[Callable[[Gap], Any]] = []
         self._node = engine.new_id()
         adapter: Adapter | None = engine.settings.adapter
-        host = BusHost(engine.limits, engine.counters.events, self._report)
-        self.bus: Bus | None = None if adapter is None else adapter.bus(host)
-        if self.bus is not None:
-            engine.readiness.check("bus")(self._check_bus)
+        self._bus_host = BusHost(engine.limits, engine.counters.events, self._report)
+        self.bus: Bus | None = None
+        if adapter is not None:
+            self.connect(adapter)
         self.of(DEFAULT_NAMESPACE)
+
+    def connect(self, adapter: Adapter) -> None:
+        """Connect with other nodes by this adapter; once, and before the broker is open."""
+        self.bus = adapter.bus(self._bus_host)
+        self._engine.readiness.check("bus")(self._check_bus)
+        for namespace in self.namespaces.values():
+            namespace.link_to(self.bus)
 
     def _check_bus(self) -> str | None:
         """Say that the other nodes are out of reach; not why, since anybody may ask."""
