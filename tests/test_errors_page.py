@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from protocol import CloseCode, DisconnectReason, Refusal, Violation
+from protocol.recovery import RecoveryRefusal
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
@@ -88,3 +89,7 @@ def test_causes_of_drops() -> None:
 
 def test_causes_of_events() -> None:
     assert set(rows("Events")) == counted("events") | given("_count_event")
+
+
+def test_words_about_recovery() -> None:
+    assert set(rows("Recoveries")) == {str(one) for one in RecoveryRefusal} | counted("recoveries")

@@ -14,9 +14,10 @@ class Counters:
         refusals: Refused requests, by rule.
         violations: Ended sessions, by what the peer did wrong.
         events: Events that came to no handler, failed or were refused, by cause.
+        recoveries: What became of lost sessions and of clients that asked for theirs.
     """
 
-    __slots__ = ("disconnects", "dropped", "events", "refusals", "violations")
+    __slots__ = ("disconnects", "dropped", "events", "recoveries", "refusals", "violations")
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
@@ -24,3 +25,4 @@ class Counters:
         self.refusals: Counter[str] = Counter()
         self.violations: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
+        self.recoveries: Counter[str] = Counter()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -25,6 +24,7 @@ from broker.flow.settings import Settings
 from broker.rooms.broadcast import Broadcast
 from broker.rooms.connection import Connection
 from broker.rooms.directory import Directory
+from broker.rooms.history import RoomHistory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
 from broker.rooms.presence import Presence
@@ -43,32 +43,8 @@ from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
 from .listener import Listener, describe, open_listeners
 from .static_client import StaticClient
+from .statistics import Statistics, collect
 from .trio_websockets import serve_trio_websocket
-
-
-@frozen
-class Statistics:
-    """Figures of a broker at one moment.
-
-    Attributes:
-        sessions: Open engine sessions.
-        sockets: Connected sockets, by namespace.
-        queued_bytes: What all outboxes hold together.
-        dropped: Messages that were not sent, by cause.
-        disconnects: Ended sockets, by reason.
-        refusals: Refused requests and CONNECTs, by rule.
-        violations: Ended sessions, by what the peer did wrong.
-        events: Events without a good end, by cause.
-    """
-
-    sessions: int
-    sockets: dict[str, int]
-    queued_bytes: int
-    dropped: Counter[str]
-    disconnects: Counter[str]
-    refusals: Counter[str]
-    violations: Counter[str]
-    events: Counter[str]
 
 
 @frozen
@@ -178,6 +154,10 @@ class Broker(Listening, Sending):
         """Send an event to the other nodes of the cluster; see `Namespace.server_side_emit`."""
         return await self._main.server_side_emit(event, *args, timeout=timeout)
 
+    def history(self, room: str, *, since: str | None = None, limit: int | None = None) -> RoomHistory:
+        """Return the latest events of a room of the default namespace; see `Namespace.history`."""
+        return self._main.history(room, since=since, limit=limit)
+
     def on_gap(self, listener: Callable[[Gap], Any]) -> Callable[[Gap], Any]:
         """Call this, a plain function, after a time in which messages between nodes may have been lost."""
         self._directory.on_gap.append(listener)
@@ -206,6 +186,8 @@ class Broker(Listening, Sending):
             await self._nursery.start(self._engine.run)
             if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
+            if self._directory.recoveries is not None:
+                await self._nursery.start(self._directory.recoveries.run)
         except BaseException:
             # Failed or cancelled here, there is no exit that would close the nursery.
             await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
@@ -390,17 +372,7 @@ class Broker(Listening, Sending):
 
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
-        counters = self._engine.counters
-        return Statistics(
-            sessions=len(self._engine.sessions),
-            sockets={name: len(one.sockets) for name, one in self._directory.namespaces.items()},
-            queued_bytes=self._engine.budget.total,
-            dropped=counters.dropped.copy(),
-            disconnects=counters.disconnects.copy(),
-            refusals=counters.refusals.copy(),
-            violations=counters.violations.copy(),
-            events=counters.events.copy(),
-        )
+        return collect(self._engine, self._directory)
 
 
 def _describe(listening: list[socket.socket], scheme: str) -> Server:
