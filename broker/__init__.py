@@ -20,6 +20,7 @@ from .flow.errors import (
     EventError,
     NotRunning,
     TooManyAcks,
+    Unanswered,
 )
 from .flow.outbox import Verdict
 from .flow.readiness import Readiness
@@ -33,8 +34,9 @@ from .rooms.parent import ParentNamespace
 from .rooms.presence import Presence, PresenceChange
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
-from .server.broker import Broker, Server, Statistics
+from .server.broker import Broker, Server
 from .server.engine_hooks import HttpResponse
+from .server.statistics import Statistics
 
 __all__ = [
     "NO_ACK",
@@ -82,6 +84,7 @@ __all__ = [
     "Socket",
     "Statistics",
     "TooManyAcks",
+    "Unanswered",
     "Verdict",
     "open_client",
 ]

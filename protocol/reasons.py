@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from typing import NamedTuple
 
+from . import codes
+
 
 class CloseCode(IntEnum):
     """WebSocket close codes that the broker sends. Spec: RFC 6455 section 7.4.1."""
@@ -41,6 +43,11 @@ class DisconnectReason(StrEnum):
     HANDLER_STALLED = "handler stalled"
     LIMIT_EXCEEDED = "limit exceeded"
     IDENTITY_EXPIRED = "identity expired"
+
+    @property
+    def code(self) -> int:
+        """Its stable number; see `protocol.codes`."""
+        return codes.REASONS[self.name]
 
     @property
     def close_code(self) -> CloseCode:
@@ -215,6 +222,11 @@ class Violation(Enum):
     def reason(self) -> DisconnectReason:
         """How the session ends."""
         return self.value[1]
+
+    @property
+    def code(self) -> int:
+        """Its stable number; see `protocol.codes`."""
+        return codes.VIOLATIONS[self.name]
 
     @property
     def close_code(self) -> CloseCode:

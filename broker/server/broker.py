@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -43,32 +42,8 @@ from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
 from .listener import Listener, describe, open_listeners
 from .static_client import StaticClient
+from .statistics import Statistics, take_statistics
 from .trio_websockets import serve_trio_websocket
-
-
-@frozen
-class Statistics:
-    """Figures of a broker at one moment.
-
-    Attributes:
-        sessions: Open engine sessions.
-        sockets: Connected sockets, by namespace.
-        queued_bytes: What all outboxes hold together.
-        dropped: Messages that were not sent, by cause.
-        disconnects: Ended sockets, by reason.
-        refusals: Refused requests and CONNECTs, by rule.
-        violations: Ended sessions, by what the peer did wrong.
-        events: Events without a good end, by cause.
-    """
-
-    sessions: int
-    sockets: dict[str, int]
-    queued_bytes: int
-    dropped: Counter[str]
-    disconnects: Counter[str]
-    refusals: Counter[str]
-    violations: Counter[str]
-    events: Counter[str]
 
 
 @frozen
@@ -390,17 +365,7 @@ class Broker(Listening, Sending):
 
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
-        counters = self._engine.counters
-        return Statistics(
-            sessions=len(self._engine.sessions),
-            sockets={name: len(one.sockets) for name, one in self._directory.namespaces.items()},
-            queued_bytes=sum(session.outbox.queued_bytes for session in self._engine.sessions.values()),
-            dropped=counters.dropped.copy(),
-            disconnects=counters.disconnects.copy(),
-            refusals=counters.refusals.copy(),
-            violations=counters.violations.copy(),
-            events=counters.events.copy(),
-        )
+        return take_statistics(self._engine, self._directory)
 
 
 def _describe(listening: list[socket.socket], scheme: str) -> Server:
