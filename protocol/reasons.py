@@ -234,6 +234,17 @@ class Violation(Enum):
         return _VIOLATION_CLOSE_CODES.get(self, CloseCode.PROTOCOL_ERROR)
 
 
+def describe_end(reason: DisconnectReason, text: str) -> dict[str, int | str]:
+    """Return what a polling client is told of an end: `code` and `message`. Spec: EIO-CLOSE-3.
+
+    Args:
+        reason: Why it ended.
+        text: The phrase for it: that of the violation, if there was one.
+    """
+    return {"code": _CODES_BY_TEXT.get(text, reason.code), "message": text}
+
+
+_CODES_BY_TEXT = {violation.text: violation.code for violation in Violation}
 _VIOLATION_CLOSE_CODES = {
     Violation.BAD_TEXT: CloseCode.INVALID_TEXT,
     Violation.MESSAGE_TOO_BIG: CloseCode.TOO_BIG,

@@ -134,7 +134,7 @@ async def test_exit_leaves_nothing_behind() -> None:
             await silent.opened()
             await settled()
             stopping.set()
-            assert (await get.receive()).body == b"1"
+            assert (await get.receive()).told == {"code": 202, "message": "server shutting down"}
             await get.abort()
             assert await busy.expect_close() == Closed(1001, "server shutting down")
             assert await silent.expect_close() == Closed(1001, "server shutting down")
@@ -194,7 +194,7 @@ async def test_one_of_two_ports_is_closed_alone() -> None:
         async with client(one) as first, client(two) as second, client(one) as moved:
             stop.set()
             assert await second.expect_close() == Closed(1001, "server shutting down")
-            assert (await get.receive()).body == b"1"
+            assert (await get.receive()).told == {"code": 202, "message": "server shutting down"}
             await settled()
             for peer in (first, moved):
                 await peer.emit("echo", 1)
