@@ -5,6 +5,7 @@ from protocol import ClientReason, DisconnectReason, Limits
 from .adapters.base import Answers, Gap
 from .adapters.errors import BusError, BusRefused, BusUnavailable
 from .adapters.redis.adapter import RedisAdapter
+from .adapters.redis.emitter import Emitter, TrioEmitter, open_emitter
 from .client.backoff import Backoff
 from .client.client import Client, open_client
 from .client.errors import BufferFull, ConnectError
@@ -61,6 +62,7 @@ __all__ = [
     "DisconnectReason",
     "Disconnected",
     "EmitResult",
+    "Emitter",
     "Event",
     "EventError",
     "Gap",
@@ -84,7 +86,9 @@ __all__ = [
     "Socket",
     "Statistics",
     "TooManyAcks",
+    "TrioEmitter",
     "Unanswered",
     "Verdict",
     "open_client",
+    "open_emitter",
 ]

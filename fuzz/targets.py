@@ -5,15 +5,22 @@ A target returns nothing; what it raises is a finding.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 
+from broker.client.errors import parse_retry_after
+from broker.flow.settings import Settings
+from broker.flow.settings_checks import ConfigError
+from broker.flow.settings_sources import structure
 from protocol import Limits, Refused, Violation
 from protocol.engineio.handshake import EngineRequest, check_request, parse_query
+from protocol.engineio.origin import origin_allowed, origin_detail
 from protocol.engineio.packet import decode_packet
 from protocol.engineio.payload import decode_payload
 from protocol.http_head import HEAD_END, accept_websocket, parse_head
 from protocol.jsontext import JSONError, is_utf8, load
 from protocol.socketio.decoder import NEED_ATTACHMENTS, Decoder, decode_event
+from protocol.socketio.msgpack import MsgpackDecoder
 from protocol.socketio.packet import Packet
 from protocol.websocket import ControlFrame, FrameError, FrameReader
 
@@ -95,6 +102,45 @@ def request_query(data: bytes) -> None:
         check_request(EngineRequest("GET", query, upgrade=bool(data[:1])), _TRANSPORTS, {}.get)
 
 
+def msgpack_packet(data: bytes) -> None:
+    """A packet of the MessagePack parser, with our own reader and the fast one in front of it."""
+    decoded = MsgpackDecoder(_LIMITS).feed_binary(data)
+    assert isinstance(decoded, (Packet, Violation))
+
+
+def request_origin(data: bytes) -> None:
+    """The Origin and Host headers, with a NUL between."""
+    origin, _, host = data.decode("latin-1").partition("\0")
+    if not origin_allowed(origin, host, ("https://good.example",)):
+        assert isinstance(origin_detail(origin, host, ("https://good.example",)), str)
+
+
+def settings_file(data: bytes) -> None:
+    """A TOML file, of which only `ConfigError` may escape."""
+    try:
+        tree = tomllib.loads(data.decode("utf-8", "replace"))
+    except ValueError:
+        return
+    try:
+        structure(Settings, tree)
+    except ConfigError:
+        return
+
+
+def settings_environment(data: bytes) -> None:
+    """Environment variables, NAME=VALUE a line."""
+    lines = [line.partition("=") for line in data.decode("utf-8", "replace").split("\n")]
+    try:
+        Settings.from_environ({f"BROKER_{name}": value for name, _, value in lines})
+    except ConfigError:
+        return
+
+
+def retry_after(data: bytes) -> None:
+    """The Retry-After header that a server sends our client."""
+    assert parse_retry_after(data) >= 0
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     one.__name__: one
     for one in (
@@ -106,6 +152,11 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         json_text,
         request_head,
         request_query,
+        request_origin,
+        msgpack_packet,
+        settings_file,
+        settings_environment,
+        retry_after,
     )
 }
 
@@ -133,5 +184,21 @@ SEEDS: dict[str, list[bytes]] = {
         b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13",
         b"GET / HTTP/1.1\r\nHost: x\r\nSec-WebSocket-Extensions: permessage-deflate; a=b",
     ],
+    "request_origin": [b"https://good.example\0good.example", b"http://x:80\0x", b"null\0[::1]:80"],
+    "msgpack_packet": [
+        b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a\xc4\x03\1\2\3",
+        b"\x84\xa4type\x03\xa3nsp\xa1/\xa2id\x01\xa4data\x91\xcb\x3f\xf0\0\0\0\0\0\0",
+        b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa1a\xd6\xff\0\0\0\x01",
+    ],
+    "settings_file": [
+        b'path = "/a"\nping_interval = 1.5\ncors_allowed_origins = ["https://a.example"]\n',
+        b'cookie = "io"\n[limits]\nrooms_per_socket = 5\n',
+        b'[cookie]\nname = "io"\nsame_site = "None"\nsecure = true\n[recovery]\nwindow = 60\n',
+    ],
+    "settings_environment": [
+        b"PATH=/a\nPING_INTERVAL=1.5",
+        b"LIMITS_ROOMS_PER_SOCKET=5\nCOOKIE_NAME=io\nCORS_ALLOWED_ORIGINS=https://a.example,https://b.example",
+    ],
+    "retry_after": [b"120", b"1.5", b"Wed, 21 Oct 2015 07:28:00 GMT"],
     "request_query": [b"EIO=4&transport=polling&sid=abc", b"EIO=4&transport=websocket"],
 }

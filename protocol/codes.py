@@ -22,6 +22,7 @@ REASONS: Final[dict[str, int]] = {
     "HANDLER_STALLED": 210,
     "LIMIT_EXCEEDED": 211,
     "IDENTITY_EXPIRED": 212,
+    "EVICTED": 213,
 }
 """Why a socket or a session ended, by the name of the `DisconnectReason`."""
 
@@ -54,6 +55,7 @@ VIOLATIONS: Final[dict[str, int]] = {
     "CLIENT_CONNECT_ERROR": 325,
     "CONNECT_TIMEOUT": 326,
     "TOO_MANY_REFUSALS": 327,
+    "RATE_EXCEEDED": 328,
 }
 """What a peer did wrong, by the name of the `Violation`."""
 
@@ -64,6 +66,9 @@ DROPS: Final[dict[str, int]] = {
     "replaced": 403,
     "slow consumer": 404,
     "unsent": 405,
+    "would wait": 406,
+    "closed": 407,
+    "evicted": 408,
 }
 """Why a message was not sent, by cause."""
 
@@ -97,6 +102,7 @@ EVENTS: Final[dict[str, int]] = {
     "unconfirmed bus message": 618,
     "refused publication": 619,
     "deaf to the bus": 620,
+    "rate warning": 621,
 }
 """Events without a good end, by cause."""
 

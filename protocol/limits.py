@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import inf
 
 MAX_JSON_DEPTH = 254  # what the JSON encoder can write again, and far from Python's own recursion limit
 
@@ -36,10 +37,15 @@ class Limits:
     outbox_soft_bytes: int = 262_144  # Redis' two-level idea: a quarter of the hard budget
     outbox_soft_time: float = 10.0  # how long the soft budget may be exceeded
     outbox_messages: int = 16_384  # bounds the overhead of many tiny messages
+    outboxes_bytes: int = 536_870_912  # all outboxes together; RabbitMQ's share: a quarter of 2 GiB
     write_timeout: float = 10.0  # NATS: a write that makes no progress
     inbox_messages: int = 256  # events of one socket that wait for its handlers
     pause_timeout: float = 60.0  # how long a full inbox may stop the reading
     handlers_per_socket: int = 32  # ceiling over all events of one socket
+    session_rate: float = inf  # packets of one session a second; Ably ends at 2,000, Socket.IO has none
+    identity_rate: float = inf  # packets of all sessions of one user a second
+    address_rate: float = inf  # packets of all sessions of one address a second; see `proxy_addresses`
+    rate_burst_time: float = 2.0  # a rate may come so long at once, and as long again after a warning
     outstanding_acks: int = 1_000  # acks that one peer may owe
     ack_timeout: float = 30.0  # for a call that names none
 
@@ -49,6 +55,7 @@ class Limits:
     rooms_per_socket: int = 1_000  # Centrifugo allows 128 channels, Socket.IO any number
     room_bytes: int = 1_024  # name of a room; Centrifugo allows 255, Socket.IO any length
     sessions: int = 50_000  # engine sessions of one broker
+    unjoined_sessions: int = 10_000  # those that have joined no namespace yet, all together
     sessions_per_address: int = 1_000  # a large office behind one address; see `proxy_addresses`
     handshakes: int = 10_000  # connections whose request head is not complete, all together
     dynamic_namespaces: int = 10_000  # children made by patterns and predicates

@@ -40,6 +40,7 @@ class DisconnectReason(StrEnum):
     FORCED_SERVER_CLOSE = "forced server close"
     # Ours: no counterpart in the reference, which has no such bounds.
     SLOW_CONSUMER = "slow consumer"
+    EVICTED = "evicted"
     HANDLER_STALLED = "handler stalled"
     LIMIT_EXCEEDED = "limit exceeded"
     IDENTITY_EXPIRED = "identity expired"
@@ -71,6 +72,7 @@ _CLOSE_CODES = {
     DisconnectReason.FORCED_CLOSE: CloseCode.NORMAL,
     DisconnectReason.FORCED_SERVER_CLOSE: CloseCode.POLICY,
     DisconnectReason.SLOW_CONSUMER: CloseCode.TRY_LATER,
+    DisconnectReason.EVICTED: CloseCode.TRY_LATER,
     DisconnectReason.HANDLER_STALLED: CloseCode.TRY_LATER,
     DisconnectReason.LIMIT_EXCEEDED: CloseCode.POLICY,
     DisconnectReason.IDENTITY_EXPIRED: CloseCode.POLICY,
@@ -212,6 +214,7 @@ class Violation(Enum):
     CLIENT_CONNECT_ERROR = ("CONNECT_ERROR from the client", DisconnectReason.FORCED_SERVER_CLOSE)
     CONNECT_TIMEOUT = ("no namespace joined in time", DisconnectReason.FORCED_SERVER_CLOSE)
     TOO_MANY_REFUSALS = ("too many refused CONNECTs", DisconnectReason.LIMIT_EXCEEDED)
+    RATE_EXCEEDED = ("too many packets a second", DisconnectReason.LIMIT_EXCEEDED)
 
     @property
     def text(self) -> str:
@@ -256,5 +259,6 @@ _VIOLATION_CLOSE_CODES = {
     Violation.TOO_DEEP: CloseCode.POLICY,
     Violation.CONNECT_TIMEOUT: CloseCode.POLICY,
     Violation.TOO_MANY_REFUSALS: CloseCode.POLICY,
+    Violation.RATE_EXCEEDED: CloseCode.POLICY,
     Violation.ASSEMBLY_TIMEOUT: CloseCode.POLICY,
 }

@@ -87,7 +87,7 @@ def test_rules() -> None:
 
 
 def test_causes_of_drops() -> None:
-    assert set(rows("Drops")) == counted("dropped") | given("_drop")
+    assert set(rows("Drops")) == counted("dropped") | given("_drop") | given("_blame")
 
 
 def test_causes_of_events() -> None:

@@ -188,7 +188,14 @@ def render_limits() -> str:
 
 def limit_unit(name: str) -> str:
     """Tell the unit of a limit by the last word of its name."""
-    units = {"bytes": "bytes", "timeout": "s", "time": "s", "depth": "levels", "digits": "digits"}
+    units = {
+        "bytes": "bytes",
+        "timeout": "s",
+        "time": "s",
+        "depth": "levels",
+        "digits": "digits",
+        "rate": "packets/s",
+    }
     return units.get(name.rpartition("_")[2], "")
 
 

@@ -89,6 +89,14 @@ class Line:
         except OSError:
             raise Gone from None
 
+    async def send_all(self, data: bytes) -> None:
+        """Send bytes of any number."""
+        while data:
+            try:
+                data = data[await self._sock.send(data) :]
+            except OSError:
+                raise Gone from None
+
     async def send_text(self, text: str) -> None:
         """Send a text frame."""
         await self.send(frame(text.encode()))

@@ -182,6 +182,12 @@ def _add_conformance(parser: argparse.ArgumentParser) -> None:
         help="with --listen: starts a client; {url} and {transports} are replaced",
     )
     parser.add_argument(
+        "--wait",
+        type=_seconds,
+        metavar="SECONDS",
+        help="with --listen: how long a client may take to come (default 30; without --client 60)",
+    )
+    parser.add_argument(
         "--only",
         action="append",
         default=[],

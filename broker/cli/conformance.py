@@ -51,16 +51,23 @@ async def _server(arguments: argparse.Namespace, terminal: Terminal) -> Report:
 
 
 async def _client(arguments: argparse.Namespace, terminal: Terminal) -> Report:
+    by_hand = arguments.client is None
     return await judge_client(
         arguments.listen.host or "127.0.0.1",
         arguments.listen.port,
         command=arguments.client,
         only=arguments.only,
         workers=arguments.workers,
-        progress=terminal.progress,
+        progress=None if by_hand else terminal.progress,
         begun=terminal.begin,
-        tell=sys.stdout.write,
+        wait=arguments.wait,
+        tell=_say,
     )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line)
+    sys.stdout.flush()
 
 
 def _write(arguments: argparse.Namespace, report: Report) -> None:

@@ -91,7 +91,7 @@ class SendBuffer:
             BufferFull: There is no room, and the policy is to raise.
         """
         size = pending.message.size
-        if pending.message.droppable and not self.has_room(size):
+        if pending.message.is_event and not self.has_room(size):
             if self._policy is OfflinePolicy.RAISE:
                 raise BufferFull(
                     f"{len(self._waiting)} messages of {self._bytes} bytes wait to be sent already"
@@ -106,7 +106,7 @@ class SendBuffer:
     def _make_room(self, size: int) -> bool:
         """Drop the oldest until there is room; False if what is left may not be dropped."""
         while not self.has_room(size):
-            oldest = next((item for item in self._waiting if item.message.droppable), None)
+            oldest = next((item for item in self._waiting if item.message.is_event), None)
             if oldest is None:
                 return False
             self.discard(oldest)

@@ -207,7 +207,7 @@ class ClientSocket(Member):
         if message.attachments:
             at += message.text.index(b"-") - 1
         text = b"%b%d%b" % (message.text[:at], ack_id, message.text[at:])
-        return EncodedMessage(text, message.attachments, droppable=True)
+        return EncodedMessage(text, message.attachments)
 
     # Tasks, for the client
 

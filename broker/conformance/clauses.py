@@ -8,6 +8,8 @@ from importlib.resources import files
 import orjson
 
 NOT_OBSERVABLE: dict[str, str] = {
+    "EIO-HB-9": "needs a client behind a slow line, longer than a run of the kit",
+    "FLOW-9": "needs a client that does not read for longer than a run of the kit",
     "GEN-1": "how to read the text",
     "GEN-2": "how to read the text",
     "GEN-3": "how to read the text",
@@ -15,6 +17,7 @@ NOT_OBSERVABLE: dict[str, str] = {
     "LIM-6": "a list of bounds: each is checked at the clause about its request",
     "LIM-7": "the time of an ending inside the application",
     "LIM-8": "its deadline is longer than a run of the kit",
+    "LIM-9": "off by default, and the fixture has no rates",
     "SIO-PARSER-1": "the fixture speaks the default parser",
     "SIO-PARSER-2": "the fixture speaks the default parser",
     "SIO-PARSER-3": "the fixture speaks the default parser",

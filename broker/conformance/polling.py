@@ -63,7 +63,8 @@ class PollingPeer:
         """Send a GET and give the server time to park it; the next PING is an interval away."""
         await self.post("3")
         reader = await self.begin_get()
-        await trio.sleep(0.03)
+        # Longer than what counts as a slow machine, so that a GET that is late here is noticed.
+        await trio.sleep(self.lab.patience / 2)
         return reader
 
     async def post(self, body: str | bytes, headers: Headers = ()) -> Response:

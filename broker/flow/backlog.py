@@ -1,93 +1,84 @@
-"""Messages that wait for one peer: a bounded memory channel out of which single messages can be dropped."""
+"""Messages that wait for one peer, in order; single ones can be dropped out of the middle."""
 
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
+from collections.abc import Iterator
 
-import trio
+from .encoded import EncodedMessage, Key
+from .overflow import Overflow
 
-from .encoded import EncodedMessage
-
-
-class _Entry:
-    """A place in the channel; a dropped message leaves it empty, so that no order changes."""
-
-    __slots__ = ("message",)
-
-    def __init__(self, message: EncodedMessage) -> None:
-        self.message: EncodedMessage | None = message
+_DROPPABLE = (Overflow.DROP_OLDEST, Overflow.KEEP_LATEST)
 
 
 class Backlog:
-    """A queue of messages, in order.
+    """A queue of messages. The outbox holds it to its budget; see `Outbox`.
 
-    Args:
-        capacity: How many messages it can hold; the caller does not exceed it.
+    Each message has a number, and dictionaries from numbers keep the order, so that every step costs the
+    same however much waits. They are OrderedDicts: a plain dict is searched past the holes that its first
+    entries leave.
 
     Attributes:
         bytes: What the messages count for together.
-        messages: How many there are.
     """
 
-    __slots__ = ("_by_key", "_droppable", "_front", "_receive", "_send", "bytes", "messages")
+    __slots__ = ("_by_key", "_droppable", "_next", "_waiting", "bytes")
 
-    def __init__(self, capacity: int) -> None:
-        self._send, self._receive = trio.open_memory_channel[_Entry](capacity)
-        self._front: _Entry | None = None
-        self._droppable: dict[_Entry, None] = {}
-        self._by_key: dict[str, _Entry] = {}
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[int, EncodedMessage] = OrderedDict()
+        self._droppable: OrderedDict[int, None] = OrderedDict()
+        self._by_key: dict[Key, int] = {}
+        self._next = 0
         self.bytes = 0
-        self.messages = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[EncodedMessage]:
+        """Iterate over the messages in order; none may be added or taken meanwhile."""
+        return iter(self._waiting.values())
 
     def put(self, message: EncodedMessage) -> None:
         """Add a message at the end."""
-        entry = _Entry(message)
-        try:
-            self._send.send_nowait(entry)
-        except trio.WouldBlock:
-            self._compact()
-            self._send.send_nowait(entry)
-        self.messages += 1
+        number = self._next
+        self._next += 1
+        self._waiting[number] = message
         self.bytes += message.size
-        if message.droppable:
-            self._droppable[entry] = None
+        if message.overflow in _DROPPABLE:
+            self._droppable[number] = None
             if message.key is not None:
-                self._by_key[message.key] = entry
-
-    def _compact(self) -> None:
-        """Take the empty places out of a full channel."""
-        for _ in range(self._receive.statistics().current_buffer_used):
-            entry = self._receive.receive_nowait()
-            if entry.message is not None:
-                self._send.send_nowait(entry)
+                self._by_key[message.key] = number
 
     def drop_oldest(self) -> bool:
-        """Drop the oldest message that may be dropped; False if there is none."""
-        entry = next(iter(self._droppable), None)
-        if entry is None:
+        """Drop the oldest message that may be dropped for another; False if there is none."""
+        number = next(iter(self._droppable), None)
+        if number is None:
             return False
-        self._drop(entry)
+        self._remove(number)
         return True
 
-    def drop_key(self, key: str) -> bool:
+    def drop_key(self, key: Key) -> bool:
         """Drop the latest message with this key; False if there is none."""
-        entry = self._by_key.get(key)
-        if entry is None:
+        number = self._by_key.get(key)
+        if number is None:
             return False
-        self._drop(entry)
+        self._remove(number)
         return True
 
-    def _drop(self, entry: _Entry) -> None:
-        self._forget(entry)
-        entry.message = None
+    def pop(self) -> EncodedMessage:
+        """Take the first message.
 
-    def _forget(self, entry: _Entry) -> EncodedMessage:
-        message = entry.message
-        assert message is not None
-        self._droppable.pop(entry, None)
-        if message.key is not None and self._by_key.get(message.key) is entry:
+        Raises:
+            StopIteration: There is none.
+        """
+        return self._remove(next(iter(self._waiting)))
+
+    def _remove(self, number: int) -> EncodedMessage:
+        message = self._waiting.pop(number)
+        self._droppable.pop(number, None)
+        if message.key is not None and self._by_key.get(message.key) == number:
             del self._by_key[message.key]
-        self.messages -= 1
         self.bytes -= message.size
         return message
 
@@ -99,28 +90,11 @@ class Backlog:
             max_packets: How many Engine.IO packets the messages may make; the first is taken anyway.
         """
         taken: list[EncodedMessage] = []
-        while max_bytes > 0 and (entry := self._peek()) is not None:
-            assert entry.message is not None
-            max_packets -= entry.message.packets
+        while max_bytes > 0 and self._waiting:
+            message = next(iter(self._waiting.values()))
+            max_packets -= message.packets
             if taken and max_packets < 0:
                 break
-            max_bytes -= entry.message.size
-            taken.append(self._forget(entry))
-            self._front = None
+            max_bytes -= message.size
+            taken.append(self.pop())
         return taken
-
-    def _peek(self) -> _Entry | None:
-        """Return the place of the message that is next, left where it is."""
-        while self.messages:
-            if self._front is None:
-                self._front = self._receive.receive_nowait()
-            if self._front.message is not None:
-                return self._front
-            self._front = None
-        return None
-
-    def close(self) -> None:
-        """Forget everything."""
-        self.take()
-        self._send.close()
-        self._receive.close()

@@ -81,7 +81,6 @@ class Codec(Protocol):
         event: str,
         args: Sequence[Any],
         ack_id: int | None = None,
-        key: str | None = None,
     ) -> EncodedMessage:
         """Encode an event; TypeError if an argument has no form."""
 
@@ -120,13 +119,9 @@ class ParserCodec:
         event: str,
         args: Sequence[Any],
         ack_id: int | None = None,
-        key: str | None = None,
     ) -> EncodedMessage:
         """Encode an event."""
-        message = self.control(Packet(PacketType.EVENT, namespace, ack_id, [event, *args]))
-        message.key = key
-        message.droppable = True
-        return message
+        return self.control(Packet(PacketType.EVENT, namespace, ack_id, [event, *args]))
 
     def ack(self, namespace: str, ack_id: int, values: Sequence[Any]) -> EncodedMessage:
         """Encode the answer to an event."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
@@ -11,6 +11,11 @@ from protocol.engineio.packet import encode_binary
 from protocol.jsontext import dump_with_attachments
 from protocol.socketio.packet import Packet, encode_packet, namespace_prefix
 from protocol.websocket import BINARY, TEXT, build_frame
+
+if TYPE_CHECKING:
+    from .overflow import Overflow
+
+Key: TypeAlias = tuple[str, str]
 
 
 class EncodedMessage:
@@ -21,26 +26,30 @@ class EncodedMessage:
         attachments: The binary packets that follow, raw.
         size: Bytes that it counts for in a budget.
         frame: Its WebSocket frames as one piece, once somebody has asked for them.
-        key: What `keep_latest` compares; None is never replaced.
-        droppable: Whether a policy may drop it; acks and protocol packets may not be.
+        overflow: What to do with it when a budget is used up; None is `disconnect`, which acks and protocol
+            packets always have.
+        key: What `keep_latest` compares: namespace and key; None is never replaced.
     """
 
-    __slots__ = ("attachments", "droppable", "frame", "key", "size", "text")
+    __slots__ = ("attachments", "frame", "key", "overflow", "size", "text")
 
-    def __init__(
-        self,
-        text: bytes,
-        attachments: Sequence[bytes] = (),
-        *,
-        key: str | None = None,
-        droppable: bool = False,
-    ) -> None:
+    def __init__(self, text: bytes, attachments: Sequence[bytes] = ()) -> None:
         self.text = text
         self.attachments = attachments
         self.size = len(text) + sum(map(len, attachments)) if attachments else len(text)
         self.frame: bytes | None = None
-        self.key = key
-        self.droppable = droppable
+        self.overflow: Overflow | None = None
+        self.key: Key | None = None
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it is an event in the protocol's own text."""
+        return self.text.startswith((b"42", b"45"))
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether an application would miss it: an event or an ack, no packet of the protocol's own."""
+        return bool(self.attachments) or self.text.startswith((b"42", b"43"))
 
     @property
     def packets(self) -> int:
@@ -62,7 +71,7 @@ class EncodedMessage:
 
 
 def encode_event(
-    namespace: str, event: str, args: Sequence[Any], ack_id: int | None = None, key: str | None = None
+    namespace: str, event: str, args: Sequence[Any], ack_id: int | None = None
 ) -> EncodedMessage:
     """Encode an event.
 
@@ -75,13 +84,13 @@ def encode_event(
         head += b"%d" % ack_id
     try:
         # Most events carry no bytes; those that do are found out by the encoder's refusal.
-        return EncodedMessage(head + orjson.dumps(data), key=key, droppable=True)
+        return EncodedMessage(head + orjson.dumps(data))
     except TypeError:
         text, attachments = dump_with_attachments(data)
     if not attachments:
-        return EncodedMessage(head + text, key=key, droppable=True)
+        return EncodedMessage(head + text)
     head = b"45%d-" % len(attachments) + head[2:]
-    return EncodedMessage(head + text, attachments, key=key, droppable=True)
+    return EncodedMessage(head + text, attachments)
 
 
 def encode_ack(namespace: str, ack_id: int, values: Sequence[Any]) -> EncodedMessage:

@@ -8,6 +8,7 @@ from math import inf
 from typing import Any, TypeVar
 
 from .errors import EventError
+from .overflow import Policies
 from .typed import TypedArguments, compile_arguments
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -98,11 +99,12 @@ class HandlerRegistry:
         incoming: Called with each event that comes in, before its handler.
         outgoing: Called with each event that goes out.
         rooms: Called when rooms and memberships come and go.
+        policies: What becomes of events that clients cannot take.
         presence: Called when users come online or go, by `join` or `leave`.
         server: Handlers of the events of other nodes, by event.
     """
 
-    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "presence", "rooms", "server")
+    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "policies", "presence", "rooms", "server")
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
@@ -110,6 +112,7 @@ class HandlerRegistry:
         self.incoming: list[Callable[..., Any]] = []
         self.outgoing: list[Callable[..., Any]] = []
         self.rooms: list[Callable[..., Any]] = []
+        self.policies = Policies()
         self.presence: list[tuple[str, Callable[..., Any]]] = []
         self.server: dict[str, Callable[..., Any]] = {}
 

@@ -1,22 +1,21 @@
-"""The bounded, ordered way out of a session: straight to the kernel while it is empty, else a channel."""
+"""The bounded, ordered way out of a session: straight to the kernel while it is empty, else a backlog."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from enum import IntEnum, StrEnum
-from math import inf
+from enum import IntEnum
 from typing import Protocol
-
-import trio
 
 from protocol import Limits
 
-from .backlog import Backlog
+from .budget import Budget
 from .counters import Counters
 from .encoded import EncodedMessage
+from .overflow import Overflow
+from .waiting import Waiting
 
 _GATHER_BYTES = 65_536  # what is gathered while corked before it is written after all
+_FAREWELL_BYTES = 65_536  # a longer rest of a begun message is not finished for the sake of a farewell
 
 
 class Verdict(IntEnum):
@@ -30,20 +29,14 @@ class Verdict(IntEnum):
 _QUEUED = Verdict.QUEUED  # looking up a member of an enum costs as much as a call
 
 
-class Overflow(StrEnum):
-    """What to do when the budget is used up."""
-
-    DISCONNECT = "disconnect"
-    DROP_OLDEST = "drop_oldest"
-    DROP_NEWEST = "drop_newest"
-    KEEP_LATEST = "keep_latest"
-
-
 class OutboxOwner(Protocol):
     """The session behind an outbox; none of these may block."""
 
     def on_overflow(self) -> None:
         """End as a slow consumer."""
+
+    def on_evicted(self) -> None:
+        """End, so that all outboxes together fit their budget."""
 
     def on_broken(self) -> None:
         """Note that a direct write failed: the peer is gone."""
@@ -55,58 +48,40 @@ class OutboxOwner(Protocol):
         """Tell whether the transport would take a message at once, where it is not written directly."""
 
 
-class Outbox:
+class Outbox(Waiting):
     """What one peer has still to be sent.
 
-    An empty outbox over a plain socket tries a non-blocking write in `offer` itself; what the kernel does not
-    take waits in a bounded memory channel for the writer. Callers hand over whole messages and never wait.
+    An empty outbox over a plain socket tries a non-blocking write in `offer` itself; what the kernel does
+    not take waits for the writer. Callers hand over whole messages and never wait.
+
+    In front of all stands the rest of a begun message, which cannot be taken back; then a PING, if one is
+    due; then the backlog. The budget bounds the backlog alone, so that one large message under way makes
+    nobody a slow consumer.
 
     Args:
         limits: The byte, message and time budgets.
         counters: Where drops are counted.
-        overflow: The policy when a budget is used up.
         owner: Told of overflow, of a broken connection and of a backlog.
+        budget: That of all outboxes together.
+
+    Attributes:
+        direct: The one thing the hot path looks at: set only while a write may go straight out.
+        stalled: Whether a write has made no progress in time: the peer would not take a farewell either.
     """
 
-    __slots__ = (
-        "_backlog",
-        "_counters",
-        "_gathered",
-        "_gathered_bytes",
-        "_gathering",
-        "_limits",
-        "_overflow",
-        "_owner",
-        "_room",
-        "_send_now",
-        "_soft_since",
-        "_tail",
-        "closed",
-        "direct",
-    )
+    __slots__ = ("_gathered", "_gathered_bytes", "_gathering", "_owner", "_send_now", "direct", "stalled")
 
     def __init__(
-        self,
-        limits: Limits,
-        counters: Counters,
-        overflow: Overflow,
-        owner: OutboxOwner,
+        self, limits: Limits, counters: Counters, owner: OutboxOwner, budget: Budget | None = None
     ) -> None:
-        self._limits = limits
-        self._counters = counters
-        self._overflow = overflow
+        super().__init__(limits, counters, budget)
         self._owner = owner
-        # `direct` is the one thing the hot path looks at: set only while a write may go straight out.
         self.direct: Callable[[bytes], int] | None = None
         self._send_now: Callable[[bytes], int] | None = None
         self._gathering = False
-        self._gathered: list[bytes] = []
+        self._gathered: list[EncodedMessage] = []
         self._gathered_bytes = 0
-        self._tail = b""
-        self._backlog: Backlog | None = None
-        self._soft_since = inf
-        self._room: trio.Event | None = None
-        self.closed = False
+        self.stalled = False
 
     # Offering
 
@@ -123,123 +98,83 @@ class Outbox:
         except BlockingIOError:
             sent = 0
         except OSError:
-            return self._broken()
+            return self._broken(message)
         if sent != len(frame):
-            self.sent_part(frame, sent)
+            self.sent_part(message, sent)
         return _QUEUED
 
-    def sent_part(self, frame: bytes, sent: int) -> None:
-        """Keep what the kernel did not take of a frame that somebody else wrote through `direct`."""
-        self._keep_tail(frame[sent:])
+    def sent_part(self, message: EncodedMessage, sent: int) -> None:
+        """Keep what the kernel did not take of a message that somebody wrote through `direct`."""
+        self.direct = None
+        self._keep((message,), sent)
+        self._owner.on_backlog()
 
     def offer_volatile(self, message: EncodedMessage) -> Verdict:
         """Accept a message only if nothing else waits. Spec: SIO-EVT-5."""
         if self.closed:
-            return Verdict.CLOSED
+            return self._refuse(message)
         if self.queued_bytes or self._gathered:
             return self._drop("volatile")
         if self.direct is None and not self._gathering and not self._owner.is_writable():
             return self._drop("volatile")
         return self.offer(message)
 
-    def _offer_queued(self, message: EncodedMessage) -> Verdict:
+    def offer_urgent(self, message: EncodedMessage) -> Verdict:
+        """Accept a PING, in front of all that has not begun; one at a time. Spec: FLOW-9."""
+        if self.direct is not None:
+            return self.offer(message)
         if self.closed:
             return Verdict.CLOSED
+        self._put_urgent(message)
+        self._owner.on_backlog()
+        return _QUEUED
+
+    def _offer_queued(self, message: EncodedMessage) -> Verdict:
+        if self.closed:
+            return self._refuse(message)
         if self._gathering and not self.queued_bytes:
-            return self._gather(message.frame or message.build_frame())
-        if self._overflow is Overflow.KEEP_LATEST:
-            self._drop_replaced(message.key)
+            return self._gather(message)
+        if message.key is not None and self._drop_key(message.key):
+            self._counters.dropped["replaced"] += 1
         if not self._has_room(message):
             return self._overflowed(message)
-        self._enqueue(message)
-        return Verdict.QUEUED
-
-    def _has_room(self, message: EncodedMessage) -> bool:
-        limits = self._limits
-        waiting = self.queued_bytes
-        if not waiting:
-            return True  # one message alone may exceed the budget, else it could never be sent
-        total = waiting + message.size
-        if total > limits.outbox_hard_bytes or self.messages >= limits.outbox_messages:
-            return False
-        if total <= limits.outbox_soft_bytes:
-            self._soft_since = inf
-            return True
-        now = trio.current_time()
-        self._soft_since = min(self._soft_since, now)
-        return now - self._soft_since <= limits.outbox_soft_time
+        self._put(message)
+        self._owner.on_backlog()
+        return _QUEUED
 
     def _overflowed(self, message: EncodedMessage) -> Verdict:
-        policy = self._overflow if message.droppable else Overflow.DISCONNECT
+        policy = message.overflow
         if policy is Overflow.DROP_NEWEST:
             return self._drop("newest")
+        if policy is Overflow.WAIT:
+            return self._drop("would wait")
         if policy is Overflow.DROP_OLDEST:
-            while not (has_room := self._has_room(message)) and self._drop_oldest():
-                pass
-            if has_room:
-                self._enqueue(message)
-                return Verdict.QUEUED
-        self.stall()
+            return self._push_out(message)
+        self._counters.dropped["slow consumer"] += message.is_counted
+        self._end_slow()
         return Verdict.CLOSED
 
-    def _drop_replaced(self, key: str | None) -> None:
-        if key is not None and self._backlog is not None and self._backlog.drop_key(key):
-            self._counters.dropped["replaced"] += 1
-
-    def _drop_oldest(self) -> bool:
-        if self._backlog is None or not self._backlog.drop_oldest():
-            return False
-        self._counters.dropped["oldest"] += 1
-        return True
+    def _push_out(self, message: EncodedMessage) -> Verdict:
+        """Drop older messages until there is room; if none is left that may be dropped, the new one."""
+        while not self._has_room(message):
+            if not self._drop_oldest():
+                return self._drop("newest")
+            self._counters.dropped["oldest"] += 1
+        self._put(message)
+        self._owner.on_backlog()
+        return _QUEUED
 
     def _drop(self, cause: str) -> Verdict:
         self._counters.dropped[cause] += 1
         return Verdict.DROPPED
 
-    def _broken(self) -> Verdict:
-        self.close()
-        self._owner.on_broken()
+    def _refuse(self, message: EncodedMessage) -> Verdict:
+        self._counters.dropped["closed"] += message.is_counted
         return Verdict.CLOSED
 
-    # The queue
-
-    @property
-    def queued_bytes(self) -> int:
-        """What waits, in bytes."""
-        queued = 0 if self._backlog is None else self._backlog.bytes
-        return queued + len(self._tail)
-
-    @property
-    def messages(self) -> int:
-        """How many messages wait."""
-        return 0 if self._backlog is None else self._backlog.messages
-
-    def _enqueue(self, message: EncodedMessage) -> None:
-        if self._backlog is None:
-            self._backlog = Backlog(self._limits.outbox_messages)
-        self._backlog.put(message)
-        self._owner.on_backlog()
-
-    def take(self, max_bytes: int = sys.maxsize, max_packets: int = sys.maxsize) -> list[EncodedMessage]:
-        """Take what is queued, in order; the caller sends it. See `Backlog.take`."""
-        messages = [] if self._backlog is None else self._backlog.take(max_bytes, max_packets)
-        if self.queued_bytes <= self._limits.outbox_soft_bytes:
-            self._soft_since = inf
-            self._wake_waiters()
-        return messages
-
-    def _wake_waiters(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
-
-    async def wait_room(self) -> None:
-        """Wait until the queue is within its soft budget. Cancellation is safe."""
-        while self.queued_bytes > self._limits.outbox_soft_bytes and not self.closed:
-            if self._room is None:
-                self._room = trio.Event()
-            await self._room.wait()
-        await trio.lowlevel.checkpoint()
+    def _broken(self, message: EncodedMessage) -> Verdict:
+        self.fail()
+        return self._refuse(message)
 
     # Writing straight to the socket
 
@@ -253,20 +188,6 @@ class Outbox:
         if not (self.queued_bytes or self._gathering or self.closed):
             self.direct = self._send_now
 
-    def take_tail(self) -> bytes:
-        """Take the rest of a frame that the kernel took only in part; it goes first."""
-        tail, self._tail = self._tail, b""
-        return tail
-
-    def put_back(self, rest: bytes) -> None:
-        """Return what could not be written after all; it goes first next time."""
-        self._tail = rest
-
-    def _keep_tail(self, rest: bytes) -> None:
-        self.direct = None
-        self.put_back(rest)
-        self._owner.on_backlog()
-
     # Gathering what is sent while a chunk of input is handled
 
     def cork(self) -> None:
@@ -275,13 +196,13 @@ class Outbox:
             self._gathering = True
             self.direct = None
 
-    def _gather(self, frame: bytes) -> Verdict:
-        self._gathered.append(frame)
-        self._gathered_bytes += len(frame)
+    def _gather(self, message: EncodedMessage) -> Verdict:
+        self._gathered.append(message)
+        self._gathered_bytes += message.size
         if self._gathered_bytes > _GATHER_BYTES:
             self.uncork()
             self.cork()
-        return Verdict.CLOSED if self.closed else Verdict.QUEUED
+        return Verdict.CLOSED if self.closed else _QUEUED
 
     def uncork(self) -> None:
         """Write what was gathered in one go."""
@@ -292,50 +213,62 @@ class Outbox:
         if not gathered:
             self.direct = self._send_now
             return
-        data = gathered[0] if len(gathered) == 1 else b"".join(gathered)
-        gathered.clear()
-        self._gathered_bytes = 0
+        frames = [message.frame or message.build_frame() for message in gathered]
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
         send = self._send_now
-        if self.closed or send is None:
-            return
         try:
-            sent = send(data)
+            sent = send(data) if send is not None else 0
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._broken()
-            return
+            self.fail()
+            sent = 0
         if sent == len(data):
             self.direct = send
         else:
-            self._keep_tail(data[sent:])
+            self._keep(gathered, sent)
+            if not self.closed:
+                self._owner.on_backlog()
+        gathered.clear()
+        self._gathered_bytes = 0
 
     # The end
 
     def stall(self) -> None:
         """Note that a write made no progress in time: the peer is a slow consumer."""
-        self._counters.dropped["slow consumer"] += 1
+        self.stalled = True
+        self._end_slow()
+
+    def _end_slow(self) -> None:
+        self._blame("slow consumer")
         self.close()
         self._owner.on_overflow()
 
+    def evict(self) -> None:
+        """Give up what waits, so that all outboxes together fit their budget."""
+        self._blame("evicted")
+        self.close()
+        self.drop_waiting()
+        if self.begun_bytes > _FAREWELL_BYTES:
+            self._drop_begun()
+            self.stalled = True
+        self._owner.on_evicted()
+
     def fail(self) -> None:
         """Note that the peer is gone."""
-        self._broken()
+        self.close()
+        self._owner.on_broken()
 
     def close(self) -> None:
         """Accept nothing more; what is queued stays for a last flush."""
+        self.closed = True
         if self._gathering:
             self.uncork()
-        self.closed = True
         self.direct = None
         self._wake_waiters()
 
     def discard(self) -> None:
-        """Close and forget what is queued; counted as `unsent`."""
+        """Close, and drop and count all that has not been written."""
         self.close()
-        self.take_tail()
-        if self._backlog is not None:
-            if self._backlog.messages:
-                self._counters.dropped["unsent"] += self._backlog.messages
-            self._backlog.close()
-            self._backlog = None
+        self.drop_waiting()
+        self._drop_begun()

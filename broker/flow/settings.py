@@ -13,6 +13,7 @@ from attrs import field, frozen
 from broker.flow import settings_checks as check
 from broker.flow import settings_sources as sources
 from broker.flow.codec import Parser, check_parser
+from broker.flow.overflow import OverflowPolicy
 from broker.flow.settings_checks import ConfigError
 from broker.flow.settings_groups import CookieOptions, Recovery, cookie_options
 from protocol.limits import Limits
@@ -27,7 +28,6 @@ __all__ = [
 ]
 
 TransportName = Literal["polling", "websocket"]
-OverflowPolicy = Literal["disconnect", "drop_oldest", "drop_newest", "keep_latest"]
 AllowRequest = Callable[..., Any] | Callable[..., Awaitable[Any]]
 GenerateId = Callable[..., Any]
 WallClock = Callable[[], float]
@@ -99,7 +99,8 @@ class Settings:
             not count for `limits.sessions_per_address`.
         limits: What a peer may cost, see `protocol.limits.Limits`.
         error_acks: Answer a handler's error to the client.
-        overflow: What happens to a peer that reads slower than it is written to.
+        overflow: What happens to a peer that reads slower than it is written to, or to what it is sent;
+            see `Broadcast.overflow` for the policies, `set_overflow` for namespaces and rooms.
         parser: None for the text of the protocol, "msgpack" for what `socket.io-msgpack-parser` speaks, or a
             `Parser` of the application's own. All clients must use the same.
         generate_id: Called for each new session to name it, instead of the broker's own random ids.

@@ -27,6 +27,9 @@ class Countdown(Generic[Key]):
         self._on_due = on_due
         self._due: dict[Key, float] = {}
 
+    def __len__(self) -> int:
+        return len(self._due)
+
     def start(self, key: Key) -> None:
         """Set or restart the deadline of `key`."""
         self._due.pop(key, None)
@@ -58,7 +61,7 @@ class Timers(Generic[Key]):
         ping_interval: Seconds between a pong and the next ping.
         ping_timeout: Seconds a peer may be silent after a ping.
         on_ping: Sends a ping; must not block.
-        on_expired: Ends a silent session, or returns True if it was heard after all; must not block.
+        on_expired: Ends a silent session, or returns True to give it the timeout once more; must not block.
     """
 
     def __init__(
@@ -125,7 +128,7 @@ class Timers(Generic[Key]):
         to_ping, expired = self._heartbeat.take_due(now)
         for key in expired:
             if self._on_expired(key):
-                self._heartbeat.open(key, now)
+                self._heartbeat.extend(key, now)
         for key in to_ping:
             self._on_ping(key)
         for countdown in self._countdowns:

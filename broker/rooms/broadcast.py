@@ -16,6 +16,7 @@ from broker.flow.acks import AckWaiter, single_value
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import BrokerError, Disconnected, Unanswered
 from broker.flow.outbox import Verdict
+from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from protocol.bus.options import BroadcastOptions
 from protocol.socketio.packet import RESERVED_EVENTS
 
@@ -71,6 +72,7 @@ class Broadcast:
     is_local: bool = False
     is_volatile: bool = False
     ack_timeout: float | None = None
+    policy: Policy | None = None
 
     # Choosing
 
@@ -102,6 +104,22 @@ class Broadcast:
         """For events that may be dropped for those who cannot take them at once. Spec: SIO-EVT-5."""
         return evolve(self, is_volatile=True)
 
+    def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Broadcast:
+        """Set what becomes of the event where a client has no room for it; wins over `set_overflow`.
+
+        Args:
+            policy: `disconnect` ends the session; `drop_oldest` drops older events that were sent with it, or
+                with `keep_latest`; `drop_newest` drops this one; `keep_latest` puts it in the place of the
+                waiting one with the same key; `wait` refuses it, for senders that use `send_event`.
+            key: For `keep_latest`: what it is the latest of; None takes the name of the event.
+
+        Raises:
+            ValueError: There is no such policy, or it takes no key.
+
+        Spec: FLOW-7.
+        """
+        return evolve(self, policy=make_policy(policy, key))
+
     def compress(self, compress: bool) -> Broadcast:
         """Say whether to compress; without effect, since compression is off."""
         return self
@@ -127,20 +145,24 @@ class Broadcast:
 
         Spec: SIO-EVT-1.
         """
+        message = self._encode(event, args)
+        published = self._publish(event, args)
+        result = self._namespace.fan_out.deliver(message, self.select(), self.is_volatile)
+        return result if published else evolve(result, unpublished=1)
+
+    def _publish(self, event: str, args: tuple[Any, ...]) -> bool:
+        """Send the event to the other nodes, if there are any; False if not taken."""
+        link = self._link
+        return link is None or link.broadcast((event, *args), self._options())
+
+    def _encode(self, event: str, args: tuple[Any, ...], ack_id: int | None = None) -> EncodedMessage:
         namespace = self._namespace
         check_event(event)
         namespace.notice_outgoing(event, args)
-        message = namespace.encode_event(namespace.name, event, args, key=event)
-        if namespace.link is not None and not self.is_local:
-            return self._emit_everywhere(namespace.link, event, args, message)
-        return namespace.fan_out.deliver(message, self.select(), self.is_volatile)
-
-    def _emit_everywhere(
-        self, link: Link, event: str, args: tuple[Any, ...], message: EncodedMessage
-    ) -> EmitResult:
-        taken = link.broadcast((event, *args), self._options())
-        result = self._namespace.fan_out.deliver(message, self.select(), self.is_volatile)
-        return result if taken else evolve(result, unpublished=1)
+        message = namespace.encode_event(namespace.name, event, args, ack_id)
+        if namespace.policies.in_use or self.policy is not None:
+            namespace.apply_policy(message, event, self.policy, self.rooms, asks=ack_id is not None)
+        return message
 
     def _options(self, timeout: float | None = None) -> BroadcastOptions:
         """Return the choice as other nodes read it."""
@@ -160,6 +182,26 @@ class Broadcast:
         """Send the event `message`."""
         return self.emit("message", *args)
 
+    async def send_event(self, event: str, *args: Any) -> EmitResult:
+        """Send an event to all of them, waiting for those that have no room for it.
+
+        Those who have room get it at once. Who takes nothing for too long is a slow consumer, and is then
+        waited for no more. Clients of other nodes are not waited for.
+
+        Returns:
+            What became of it, once nobody is waited for.
+
+        Raises:
+            ValueError: The name is reserved.
+            TypeError: An argument has no JSON form.
+
+        Cancellation: some may have got it, the others do not.
+        """
+        message = self._encode(event, args)
+        published = self._publish(event, args)
+        result = await self._namespace.fan_out.deliver_patiently(message, self.select())
+        return result if published else evolve(result, unpublished=1)
+
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> BroadcastAcks:
         """Send an event to all of them and wait for their acks.
 
@@ -178,10 +220,8 @@ class Broadcast:
         Cancellation: the event may be on the wire already; late acks are ignored. Spec: SIO-ACK-5.
         """
         namespace = self._namespace
-        check_event(event)
-        namespace.notice_outgoing(event, args)
         ack_id = namespace.next_ack_id()
-        message = namespace.encode_event(namespace.name, event, args, ack_id, key=event)
+        message = self._encode(event, args, ack_id)
         seconds = timeout if timeout is not None else self.ack_timeout
         if seconds is None:
             seconds = namespace.engine.limits.ack_timeout
@@ -288,29 +328,43 @@ def _check_taken(taken: bool) -> None:
 class Direct:
     """One socket, reached with options: what `socket.volatile` and `socket.timeout()` return."""
 
-    __slots__ = ("_ack_timeout", "_is_volatile", "_socket")
+    __slots__ = ("_ack_timeout", "_is_volatile", "_policy", "_socket")
 
     def __init__(
-        self, socket: Socket, *, is_volatile: bool = False, ack_timeout: float | None = None
+        self,
+        socket: Socket,
+        *,
+        is_volatile: bool = False,
+        ack_timeout: float | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self._socket = socket
         self._is_volatile = is_volatile
         self._ack_timeout = ack_timeout
+        self._policy = policy
 
     @property
     def volatile(self) -> Direct:
         """For events that may be dropped if it cannot take them at once. Spec: SIO-EVT-5."""
-        return Direct(self._socket, is_volatile=True, ack_timeout=self._ack_timeout)
+        return Direct(self._socket, is_volatile=True, ack_timeout=self._ack_timeout, policy=self._policy)
 
     def timeout(self, seconds: float) -> Direct:
         """Set how long `call` waits."""
-        return Direct(self._socket, is_volatile=self._is_volatile, ack_timeout=seconds)
+        return Direct(self._socket, is_volatile=self._is_volatile, ack_timeout=seconds, policy=self._policy)
+
+    def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Direct:
+        """Set what becomes of the event if there is no room for it; see `Broadcast.overflow`."""
+        return Direct(
+            self._socket,
+            is_volatile=self._is_volatile,
+            ack_timeout=self._ack_timeout,
+            policy=make_policy(policy, key),
+        )
 
     def emit(self, event: str, *args: Any) -> Verdict:
         """Send an event; see `Socket.emit`."""
-        if not self._is_volatile:
-            return self._socket.emit(event, *args)
-        return self._socket.offer_volatile(self._socket.encode(event, args))
+        message = self._socket.encode(event, args, policy=self._policy)
+        return self._socket.offer_volatile(message) if self._is_volatile else self._socket.offer(message)
 
     async def call(self, event: str, *args: Any) -> Any:
         """Send an event and wait for its ack; see `Socket.call`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from broker.flow.errors import error_answer
 from protocol import DisconnectReason, Violation
 from protocol.socketio.decoder import NEED_ATTACHMENTS, NeedAttachments, decode_event
 from protocol.socketio.packet import DEFAULT_NAMESPACE, Packet, PacketType
@@ -237,6 +238,11 @@ class Connection:
         else:
             socket.forget_rooms()
         namespace.maybe_remove()
+
+    def warn(self, code: str, message: str) -> None:
+        """Tell the client, in each namespace, what will end its session if it goes on. Spec: LIM-9."""
+        for socket in self._sockets.values():
+            socket.warn(error_answer(code, message))
 
     def cancel_all(self) -> None:
         """Cancel every handler and task: the session is ending."""

@@ -39,7 +39,14 @@ class Directory:
         adapter: Adapter | None = engine.settings.adapter
         host = BusHost(engine.limits, engine.counters.events, self._report)
         self.bus: Bus | None = None if adapter is None else adapter.bus(host)
+        if self.bus is not None:
+            engine.readiness.check("bus")(self._check_bus)
         self.of(DEFAULT_NAMESPACE)
+
+    def _check_bus(self) -> str | None:
+        """Say that the other nodes are out of reach; not why, since anybody may ask."""
+        out_of_touch = self.bus is not None and self.bus.trouble is not None
+        return "the other nodes are out of reach" if out_of_touch else None
 
     def of(self, name: str) -> Namespace:
         """Return the namespace of this name; made if it is not there."""

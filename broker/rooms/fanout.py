@@ -63,13 +63,15 @@ class _Job:
         self._early.add(socket)
         _deliver_some(self._message, (socket,), self._volatile)
 
-    def give_chunk(self) -> None:
-        """Give the next members the message."""
+    def give_chunk(self) -> int:
+        """Give the next members the message; tells how many of them have left since it was sent."""
         chunk = self._members[self._at : self._at + CHUNK]
         self._at += CHUNK
         early = self._early
-        here = [socket for socket in chunk if socket.connected and socket not in early]
+        due = [socket for socket in chunk if socket not in early]
+        here = [socket for socket in due if socket.connected]
         _deliver_some(self._message, here, self._volatile)
+        return len(due) - len(here)
 
 
 class FanOut:
@@ -102,6 +104,26 @@ class FanOut:
             self._engine.start_soon(self._work_off)
         return EmitResult(len(sockets))
 
+    async def deliver_patiently(self, message: EncodedMessage, sockets: Collection[Inbound]) -> EmitResult:
+        """Offer a message to each socket once it has room, first to those who have it now.
+
+        Cancellation: who has not got it yet does not get it.
+        """
+        counts = dict.fromkeys(Verdict, 0)
+        waiting: list[Inbound] = []
+        for number, socket in enumerate(tuple(sockets), 1):
+            if socket.outbox.has_room:
+                counts[socket.offer(message)] += 1
+            else:
+                waiting.append(socket)
+            if number % CHUNK == 0:
+                await trio.lowlevel.checkpoint()
+        for socket in waiting:
+            await socket.outbox.wait_room()
+            counts[socket.offer(message)] += 1
+        await trio.lowlevel.checkpoint()
+        return EmitResult(counts[Verdict.QUEUED], counts[Verdict.DROPPED], counts[Verdict.CLOSED])
+
     def catch_up(self, socket: Inbound) -> None:
         """Give a socket what is under way to it, before it gets something else."""
         for job in self.jobs:
@@ -111,7 +133,9 @@ class FanOut:
         """Deliver the large broadcasts, one after the other, a chunk at a time."""
         try:
             while self.jobs:
-                self.jobs[0].give_chunk()
+                gone = self.jobs[0].give_chunk()
+                if gone:
+                    self._engine.counters.dropped["closed"] += gone
                 if self.jobs[0].is_done:
                     del self.jobs[0]
                 await trio.lowlevel.checkpoint()
@@ -143,7 +167,7 @@ def _deliver(message: EncodedMessage, sockets: Iterable[Inbound]) -> EmitResult:
             else:
                 queued += 1
                 if sent != size:
-                    outbox.sent_part(frame, sent)
+                    outbox.sent_part(message, sent)
                 continue
         verdict = outbox.offer(message)
         if verdict is Verdict.QUEUED:

@@ -193,6 +193,9 @@ class Identified(Inbound):
             known.present = True
             self.namespace.index.join(self, user_room(known.identity))  # type: ignore[arg-type] # it is a Socket
             self.namespace.presence.enter(known.identity)
+            session = self._connection.session
+            if session.engine.rates is not None:
+                session.engine.rates.identify(session, known.identity)
 
     def _time_left(self, known: _Pass) -> float:
         """Return the seconds until it expires."""

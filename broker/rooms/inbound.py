@@ -312,6 +312,11 @@ class Inbound:
         except TypeError:
             logger.exception("the data of an EventError cannot be sent")
 
+    def warn(self, answer: dict[str, Any]) -> None:
+        """Send an error that answers no event in particular."""
+        if self.namespace.engine.settings.error_acks:
+            self.offer(self._encode_error(None, answer))
+
     def _encode_error(self, ack_id: int | None, answer: dict[str, Any]) -> EncodedMessage:
         namespace = self.namespace
         if ack_id is not None:

@@ -11,6 +11,7 @@ import trio
 
 from broker.adapters.base import Answered
 from broker.flow.acks import Outcome
+from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import NO_ACK, EventError, error_answer
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
@@ -51,15 +52,25 @@ class LocalSide:
         sockets = self._select(options)
         if not sockets:
             return
+        message = self._encode(event, options)
+        if message is not None:
+            namespace.fan_out.deliver(message, sockets, options.volatile)
+
+    def _encode(
+        self, event: Sequence[Any], options: BroadcastOptions, ack_id: int | None = None
+    ) -> EncodedMessage | None:
+        """Encode an event under the policy of this node; None if it cannot be sent."""
+        namespace = self._namespace
         name = event[0]
         try:
             if name in RESERVED_EVENTS:
                 raise TypeError(name)
-            message = namespace.encode_event(namespace.name, name, event[1:], key=name)
+            message = namespace.encode_event(namespace.name, name, event[1:], ack_id)
         except TypeError:
             self._count_event("malformed bus message")
-            return
-        namespace.fan_out.deliver(message, sockets, options.volatile)
+            return None
+        namespace.apply_policy(message, name, rooms=options.rooms, asks=ack_id is not None)
+        return message
 
     def ask(self, event: Sequence[Any], options: BroadcastOptions, timeout: float, answered: Answered) -> int:
         """Send an event with ack to sockets of this node; return how many were asked."""
@@ -73,12 +84,8 @@ class LocalSide:
                 answered(outcome[0] if outcome else None)
 
         collector = Collector(namespace.next_ack_id(), settled)
-        try:
-            if event[0] in RESERVED_EVENTS:
-                raise TypeError(event[0])
-            message = namespace.encode_event(namespace.name, event[0], event[1:], collector.ack_id)
-        except TypeError:
-            self._count_event("malformed bus message")
+        message = self._encode(event, options, collector.ack_id)
+        if message is None:
             return 0
         collector.ask(sockets, message)
         asked = len(collector.waiting)

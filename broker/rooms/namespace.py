@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from broker.adapters.base import Answers, Bus, Link
+from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
+from broker.flow.overflow import Policy
 from protocol import DisconnectReason
 
 from .broadcast import Broadcast, check_event
@@ -38,6 +40,7 @@ class Namespace(Listening, Sending):
         engine: The broker's engine.
         encode_event: The codec's `event`; held here because each look-up on the way of an event counts.
         encode_ack: The codec's `ack`.
+        policies: What becomes of events that clients cannot take.
         parent: The family it belongs to, if a pattern or predicate made it.
         sockets: Connected sockets by id.
         index: Who is in which room.
@@ -58,6 +61,8 @@ class Namespace(Listening, Sending):
         self.connecting = 0
         self._registry = HandlerRegistry() if parent is None else parent.registry
         self._presence: Presence | None = None
+        self.policies = self._registry.policies
+        self.policies.set_fallback(engine.settings.overflow)
         self._last_ack_id = -1
 
     def __repr__(self) -> str:
@@ -120,6 +125,28 @@ class Namespace(Listening, Sending):
         own = self.sockets.get(room)
         members = list(self.index.members(room))
         return members if own is None else [own, *members]
+
+    def apply_policy(
+        self,
+        message: EncodedMessage,
+        event: str,
+        policy: Policy | None = None,
+        rooms: Sequence[str] = (),
+        *,
+        asks: bool = False,
+    ) -> None:
+        """Give an event the policy that holds for it. Spec: FLOW-7.
+
+        Args:
+            message: The event, encoded.
+            event: Its name.
+            policy: The one it is sent with; None takes that of its room, the namespace, or the broker.
+            rooms: Where it is sent to.
+            asks: Whether it asks for an ack.
+        """
+        policy = policy or self.policies.find(rooms)
+        if policy is not None:
+            policy.apply(message, self.name, event, asks=asks)
 
     def notice_outgoing(self, event: str, args: Sequence[Any]) -> None:
         """Call the listeners for outgoing events."""

@@ -12,6 +12,7 @@ from broker.flow.acks import AckTable
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import Disconnected
 from broker.flow.outbox import Verdict
+from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from broker.flow.request import Handshake
 from protocol import DisconnectReason
 
@@ -112,7 +113,10 @@ class Socket(Identified):
         return self.emit("message", *args)
 
     async def send_event(self, event: str, *args: Any) -> Verdict:
-        """Send an event once there is room for it in the outbox.
+        """Send an event once there is room for it in the outbox, whatever the policy is.
+
+        Returns:
+            QUEUED, or CLOSED if the socket has left or leaves meanwhile.
 
         Raises:
             ValueError: The name is reserved.
@@ -154,12 +158,17 @@ class Socket(Identified):
             self._ack_table = AckTable(self._connection.limits.outstanding_acks)
         return self._ack_table
 
-    def encode(self, event: str, args: tuple[Any, ...], ack_id: int | None = None) -> EncodedMessage:
+    def encode(
+        self, event: str, args: tuple[Any, ...], ack_id: int | None = None, policy: Policy | None = None
+    ) -> EncodedMessage:
         """Encode an event of this namespace; listeners for outgoing events see it."""
         check_event(event)
         namespace = self.namespace
         namespace.notice_outgoing(event, args)
-        return namespace.encode_event(namespace.name, event, args, ack_id, key=event)
+        message = namespace.encode_event(namespace.name, event, args, ack_id)
+        if namespace.policies.in_use or policy is not None:
+            namespace.apply_policy(message, event, policy, asks=ack_id is not None)
+        return message
 
     # Broadcasting
 
@@ -188,6 +197,10 @@ class Socket(Identified):
     def volatile(self) -> Direct:
         """This socket, for events that may be dropped if it cannot take them at once. Spec: SIO-EVT-5."""
         return Direct(self, is_volatile=True)
+
+    def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Direct:
+        """This socket, with another policy for what it cannot take; see `Broadcast.overflow`."""
+        return Direct(self, policy=make_policy(policy, key))
 
     def timeout(self, seconds: float) -> Direct:
         """This socket, with a default timeout for `call`."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.flow.handlers import HandlerRegistry
+from broker.flow.overflow import OverflowPolicy, make_policy
 
 from .presence import PRESENCE_KINDS, PresenceKind
 
@@ -64,6 +65,24 @@ class Listening(ABC):
         """Run this, in order of registration, before a socket is let in; `ConnectRefused` keeps it out."""
         self.registry.middlewares.append(middleware)
         return middleware
+
+    def set_overflow(
+        self, policy: OverflowPolicy | None, key: str | None = None, *, room: str | None = None
+    ) -> None:
+        """Set what becomes of events that a client has no room for; see `Broadcast.overflow`.
+
+        What an emit itself says wins over its room, the room over the namespace, and that over
+        `Settings.overflow`. Of an event to several rooms, the first that has a policy decides.
+
+        Args:
+            policy: None takes back what was set.
+            key: For `keep_latest`; None takes the name of each event.
+            room: Only for events sent to this room; None means all of the namespace.
+
+        Raises:
+            ValueError: There is no such policy, or it takes no key.
+        """
+        self.registry.policies.set(None if policy is None else make_policy(policy, key), room)
 
     def on_any(self, listener: Callable[..., Any]) -> Callable[..., Any]:
         """Call this with each event that comes in, before its handler: `listener(event, *arguments)`.
@@ -146,6 +165,10 @@ class Sending(ABC):
         """Send the event `message` to everyone."""
         return self.everyone().emit("message", *args)
 
+    async def send_event(self, event: str, *args: Any) -> EmitResult:
+        """Send an event to everyone, at the pace of the slowest; see `Broadcast.send_event`."""
+        return await self.everyone().send_event(event, *args)
+
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> BroadcastAcks:
         """Send an event to everyone and wait for their acks; see `Broadcast.call`."""
         return await self.everyone().call(event, *args, timeout=timeout)
@@ -179,6 +202,10 @@ class Sending(ABC):
     def volatile(self) -> Broadcast:
         """Choose everyone, for events that may be dropped. Spec: SIO-EVT-5."""
         return self.everyone().volatile
+
+    def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Broadcast:
+        """Choose everyone, with another policy for slow clients; see `Broadcast.overflow`."""
+        return self.everyone().overflow(policy, key)
 
     def timeout(self, seconds: float) -> Broadcast:
         """Choose everyone, with a timeout for `call`."""

@@ -108,8 +108,11 @@ class Admission:
             return Refused(Refusal.DRAINING)
         if self._engine.is_full_for(request.address):
             return Refused(Refusal.ADDRESS_OVERLOADED)
-        if len(self._engine.sessions) >= self._engine.limits.sessions:
+        limits = self._engine.limits
+        if len(self._engine.sessions) >= limits.sessions:
             return Refused(Refusal.OVERLOADED)
+        if len(self._engine.joining) >= limits.unjoined_sessions:
+            return Refused(Refusal.OVERLOADED, "too many sessions have joined no namespace yet")
         return None
 
     async def _ask_application(self, request: HttpRequest) -> Refused | None:

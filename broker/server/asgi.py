@@ -12,6 +12,7 @@ from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
 from broker.transports.message_websocket import ASGIWebSocket
+from broker.transports.polling import Flight
 from protocol import Refused
 from protocol.http_head import Header
 from protocol.jsontext import dump
@@ -23,6 +24,8 @@ from .health import answer_health
 from .polling_http import PollingHttp
 from .routing import client_file, is_engine_path, wants_base64
 from .static_client import StaticClient
+
+_PIECE_BYTES = 65_536  # of a body; a client that takes one is alive
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -174,10 +177,29 @@ async def _respond(send: Send, response: HttpResponse, more: tuple[Header, ...] 
     headers = (*response.headers, *more)
     if response.status != 304:
         headers += (("Content-Length", str(len(response.body))),)
-    await send(
-        {"type": "http.response.start", "status": response.status, "headers": _encode_headers(headers)}
-    )
-    await send({"type": "http.response.body", "body": response.body})
+    try:
+        await send(
+            {"type": "http.response.start", "status": response.status, "headers": _encode_headers(headers)}
+        )
+        await _send_body(send, response.body, response.flight)
+    finally:
+        if response.flight is not None:
+            response.flight.fail()
+
+
+async def _send_body(send: Send, body: bytes, flight: Flight | None) -> None:
+    """Send a body in pieces, so that a long one shows whether the client takes it. Spec: EIO-HB-9."""
+    start = 0
+    while len(body) - start > _PIECE_BYTES:
+        await send(
+            {"type": "http.response.body", "body": body[start : start + _PIECE_BYTES], "more_body": True}
+        )
+        start += _PIECE_BYTES
+        if flight is not None:
+            flight.move()
+    await send({"type": "http.response.body", "body": body[start:] if start else body})
+    if flight is not None:
+        flight.land()
 
 
 async def _deny(send: Send, response: HttpResponse, more: tuple[Header, ...]) -> None:

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from broker.flow.request import HttpRequest
 from broker.sessions.engine import Engine
+from broker.transports.polling import Flight
 from protocol import Refusal, Refused
 from protocol.http_head import Header
 
@@ -27,11 +28,13 @@ class HttpResponse:
         status: HTTP status.
         body: Content.
         headers: Names and values.
+        flight: The messages in it, if it answers a poll; told how far it gets.
     """
 
     status: int
     body: bytes = b""
     headers: tuple[Header, ...] = ()
+    flight: Flight | None = None
 
 
 EngineMiddleware = Callable[[HttpRequest], Awaitable[HttpResponse | None] | HttpResponse | None]

@@ -12,7 +12,7 @@ from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
 from broker.transports.base import TransportEnded
-from broker.transports.polling import Overlap, Polling
+from broker.transports.polling import Flight, Overlap, Polling
 from protocol import DisconnectReason, Refusal, Refused
 from protocol.engineio.packet import encode_packet
 from protocol.engineio.payload import decode_payload
@@ -61,22 +61,30 @@ class PollingHttp:
         polling = Polling(self._engine.limits.packets_per_poll)
         first = [EncodedMessage(self._engine.open_text(session, "polling"))]
         await self._engine.nursery.start(session.run, polling, first)
-        return _payload(await polling.poll(), self._admission.cookie_headers(session))
+        payload = await polling.poll()
+        return _payload(payload, polling.flight, self._admission.cookie_headers(session))
 
     async def _poll(self, session: Session, receive: ASGIReceive) -> HttpResponse | Refused:
         polling = session.transport
         assert isinstance(polling, Polling)
         payload: bytes | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch_abort, session, receive, nursery.cancel_scope)
-            try:
-                payload = await polling.poll()
-            except Overlap:
-                session.close(DisconnectReason.TRANSPORT_ERROR, text="overlapping GET requests")
-            nursery.cancel_scope.cancel()
+        flight: Flight | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_watch_abort, session, receive, nursery.cancel_scope)
+                try:
+                    payload = await polling.poll()
+                    flight = polling.flight
+                except Overlap:
+                    session.close(DisconnectReason.TRANSPORT_ERROR, text="overlapping GET requests")
+                nursery.cancel_scope.cancel()
+        except trio.Cancelled:
+            if flight is not None:
+                flight.fail()
+            raise
         if payload is None:
             return Refused(Refusal.OVERLAPPING_REQUEST, "another GET of this session is open")
-        return _payload(payload)
+        return _payload(payload, flight)
 
     async def _post(
         self, request: HttpRequest, session: Session, receive: ASGIReceive
@@ -152,5 +160,5 @@ def _too_late(session: Session) -> Refused:
     return Refused(Refusal.SESSION_UNKNOWN)
 
 
-def _payload(body: bytes, headers: tuple[Header, ...] = ()) -> HttpResponse:
-    return HttpResponse(200, body, (_PLAIN_TEXT, _NO_STORE, *headers))
+def _payload(body: bytes, flight: Flight | None, headers: tuple[Header, ...] = ()) -> HttpResponse:
+    return HttpResponse(200, body, (_PLAIN_TEXT, _NO_STORE, *headers), flight)

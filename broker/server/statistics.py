@@ -43,7 +43,7 @@ def take_statistics(engine: Engine, directory: Directory) -> Statistics:
     return Statistics(
         sessions=len(engine.sessions),
         sockets={name: len(one.sockets) for name, one in directory.namespaces.items()},
-        queued_bytes=sum(session.outbox.queued_bytes for session in engine.sessions.values()),
+        queued_bytes=engine.budget.total,
         dropped=counters.dropped.copy(),
         disconnects=counters.disconnects.copy(),
         refusals=counters.refusals.copy(),

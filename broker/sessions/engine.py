@@ -12,9 +12,11 @@ from typing import Any, Protocol
 import trio
 
 from broker.flow.alarms import Alarms
+from broker.flow.budget import Budget
 from broker.flow.codec import make_codec
 from broker.flow.counters import Counters
 from broker.flow.errors import NotRunning
+from broker.flow.rates import Rates
 from broker.flow.readiness import Readiness
 from broker.flow.request import Opening
 from broker.flow.scopes import cleanup_window
@@ -48,6 +50,8 @@ class Engine:
         settings: The settings in force.
         codec: Writes and reads Socket.IO packets.
         counters: Counts by cause.
+        budget: What all outboxes hold together.
+        rates: How fast clients may send; None without a bound.
         timers: Heartbeat and deadlines.
         alarms: Calls at times of their own.
         readiness: Whether it is ready for clients.
@@ -63,6 +67,8 @@ class Engine:
         self.limits = settings.limits
         self.codec = make_codec(settings.parser)
         self.counters = Counters()
+        self.budget = Budget(settings.limits.outboxes_bytes)
+        self.rates = Rates(settings.limits) if Rates.wanted(settings.limits) else None
         self.sessions: dict[str, Session] = {}
         self.draining = False
         self.closing: set[object] = set()
@@ -113,7 +119,7 @@ class Engine:
                 nursery.start_soon(self.timers.run)
                 nursery.start_soon(self.alarms.run)
                 if shared_reader.AVAILABLE:
-                    self.reader = shared_reader.SharedReader()
+                    self.reader = shared_reader.SharedReader(metered=self.rates is not None)
                     await nursery.start(self.reader.run)
                 task_status.started()
                 await trio.sleep_forever()
@@ -126,14 +132,20 @@ class Engine:
         session = Session(session_id, self, opening)
         session.handler = self._accept(session)
         self.sessions[session_id] = session
-        self._by_address[opening.request.address] += 1
+        address = opening.request.address
+        self._by_address[address] += 1
+        if self.rates is not None:
+            self.rates.open(session, None if self._stands_for_many(address) else address)
         return session
 
     def is_full_for(self, address: str) -> bool:
         """Tell whether an address has as many sessions as it may; proxies and Unix sockets have no bound."""
-        if not address or address in self.settings.proxy_addresses:
+        if self._stands_for_many(address):
             return False
         return self._by_address[address] >= self.limits.sessions_per_address
+
+    def _stands_for_many(self, address: str) -> bool:
+        return not address or address in self.settings.proxy_addresses
 
     def new_id(self) -> str:
         """Return a new unguessable id of 20 characters. Spec: EIO-SID-1."""
@@ -175,6 +187,8 @@ class Engine:
 
     def forget(self, session: Session) -> None:
         """Take an ended session out of the registry."""
+        if self.rates is not None:
+            self.rates.close(session)
         if self.sessions.pop(session.id, None) is not None:
             self._forget_address(session.opening.request.address)
         if not self.sessions and self._empty is not None:

@@ -28,6 +28,9 @@ class SessionHandler(Protocol):
     def on_binary(self, data: bytes) -> Driven | None:
         """Take a binary message."""
 
+    def warn(self, code: str, message: str) -> None:
+        """Tell the client what will end its session if it goes on."""
+
     def cancel_all(self) -> None:
         """Cancel what runs: the session is ending."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import trio
 
 from broker.flow.encoded import EncodedMessage
 from broker.flow.outbox import Outbox
+from broker.flow.rates import Pace
 from broker.transports.base import Transport, TransportEnded
 from broker.transports.framed import answer_control
 from broker.transports.socket_websocket import SocketWebSocket
@@ -23,6 +25,8 @@ from .shared_reader import SharedReader
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+logger = logging.getLogger(__name__)
 
 _MESSAGE_DIGIT = ord("4")
 _PING_MESSAGE = EncodedMessage(PING)
@@ -44,10 +48,10 @@ class Reading(ABC):
     __slots__ = (
         "__weakref__",
         "_engine",
-        "_heard",
         "_nursery",
         "_paused",
         "_pauses",
+        "_pinged",
         "_pushed_back",
         "handler",
         "held",
@@ -69,7 +73,7 @@ class Reading(ABC):
         self.mid_message = False
         self._engine = engine
         self._nursery: trio.Nursery | None = None
-        self._heard = False
+        self._pinged = False
         self._paused: trio.Event | None = None
         self._pauses = 0
         self._pushed_back: Iterator[Received] | None = None
@@ -139,7 +143,9 @@ class Reading(ABC):
     def take(self, received: Iterator[Received]) -> Driven | None:
         """Handle messages until there are no more, a handler suspends, or reading is paused."""
         handler = self.handler
-        self._heard = True
+        if self._pinged:
+            self._pinged = False
+            self._engine.timers.alive(self)
         for message in received:
             if self.reason is not None:
                 break
@@ -163,12 +169,26 @@ class Reading(ABC):
             received = await transport.receive()
             if self.mid_message or not received or type(received[-1]) is not bytes:
                 self.watch(received)
+            self.meter(len(received))
             return iter(received)
         except TransportEnded as ended:
             if transport is self.transport:
                 self.on_ended(ended)
                 await trio.sleep_forever()  # until the cancellation that `close` has asked for
         return iter(())  # it was left for another: what came behind the UPGRADE packet is next
+
+    def meter(self, count: int) -> None:
+        """Count packets against the rates, if there are any; warn, or end the session. Spec: LIM-9."""
+        rates = self._engine.rates
+        if rates is None or not count or self.reason is not None:
+            return
+        pace = rates.take(self, count)
+        if pace is Pace.CUT:
+            self.violate(Violation.RATE_EXCEEDED)
+        elif pace is Pace.WARN:
+            self._engine.counters.events["rate warning"] += 1
+            logger.warning("a client sends more packets than its rate; if it goes on, its session ends")
+            self.handler.warn("rate_limited", "too many packets a second: send less, or the session ends")
 
     def watch(self, received: Sequence[Received]) -> None:
         """Hold a begun message to its deadline; need not be called while each input ends with a text message.
@@ -253,13 +273,18 @@ class Reading(ABC):
     # Heartbeat
 
     def ping(self) -> None:
-        """Send a PING. Spec: EIO-HB-1."""
-        self._heard = False
-        self.outbox.offer(_PING_MESSAGE)
+        """Send a PING, ahead of what waits. Spec: EIO-HB-1, EIO-HB-9."""
+        self._pinged = True
+        self.transport.expect_pong()
+        self.outbox.offer_urgent(_PING_MESSAGE)
 
     def expire(self) -> bool:
-        """End the session unless something was heard since the PING; tells whether it was. Spec: EIO-HB-3."""
-        if self._heard:
+        """End the session, silent since the PING, unless the PING cannot have come there yet.
+
+        Returns:
+            Whether it is to be given the same time once more. Spec: EIO-HB-3, EIO-HB-9.
+        """
+        if self.transport.delays_ping():
             return True
         self.close(DisconnectReason.PING_TIMEOUT)
         return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from broker.flow.encoded import EncodedMessage
-from broker.flow.outbox import Outbox, Overflow
+from broker.flow.outbox import Outbox
 from broker.flow.request import Opening
 from broker.transports.base import PEER_GONE, Transport
 from protocol import DisconnectReason, Violation
@@ -52,7 +52,7 @@ class Session(Reading):
         super().__init__(engine)
         self.id = session_id
         self.opening = opening
-        self.outbox = Outbox(engine.limits, engine.counters, Overflow(engine.settings.overflow), self)
+        self.outbox = Outbox(engine.limits, engine.counters, self, engine.budget)
         self.ended: trio.Event | None = None
         self.probe_scope: trio.CancelScope | None = None
         self._close_code: int | None = None
@@ -188,6 +188,10 @@ class Session(Reading):
     def on_overflow(self) -> None:
         """End as a slow consumer."""
         self.close(DisconnectReason.SLOW_CONSUMER)
+
+    def on_evicted(self) -> None:
+        """End, because all outboxes together hold too much and this one the most."""
+        self.close(DisconnectReason.EVICTED)
 
     def on_broken(self) -> None:
         """End: a direct write failed."""

@@ -37,9 +37,14 @@ Work = deque[tuple["Reading", Iterator[Received] | None]]
 
 
 class SharedReader:
-    """One reader for all sessions on plain sockets. Only inside `run`."""
+    """One reader for all sessions on plain sockets. Only inside `run`.
 
-    def __init__(self) -> None:
+    Args:
+        metered: Whether the packets of sessions are counted.
+    """
+
+    def __init__(self, *, metered: bool = False) -> None:
+        self._receive = self._receive_metered if metered else self._receive_plain
         self._epoll = select.epoll()
         self._sessions: dict[int, Reading] = {}
         self._corked: list[Outbox] = []
@@ -132,7 +137,12 @@ class SharedReader:
             corked.clear()
         return None
 
-    def _receive(self, session: Reading) -> Iterator[Received]:
+    def _receive_metered(self, session: Reading) -> Iterator[Received]:
+        messages = list(self._receive_plain(session))
+        session.meter(len(messages))
+        return iter(messages)
+
+    def _receive_plain(self, session: Reading) -> Iterator[Received]:
         try:
             messages = session.socket.receive_now()
         except TransportEnded as ended:

@@ -24,6 +24,9 @@ PEER_GONE = frozenset(
 )
 """Reasons after which no further GET of a polling client is waited for."""
 
+TOO_SLOW = frozenset({DisconnectReason.SLOW_CONSUMER, DisconnectReason.EVICTED})
+"""Reasons for which what waits is dropped, since the peer does not take it in time."""
+
 
 class TransportEnded(Exception):
     """The transport will deliver nothing more.
@@ -90,6 +93,13 @@ class Transport(ABC):
     def is_writable(self) -> bool:
         """Whether a message offered now would leave at once."""
 
+    def expect_pong(self) -> None:  # noqa: B027 - most transports have nothing to note
+        """Note that a PING is about to be offered."""
+
+    def delays_ping(self) -> bool:
+        """Tell whether what was sent before keeps the PING from the peer, and is moving. Spec: EIO-HB-9."""
+        return False
+
     @abstractmethod
     async def finish(self, reason: DisconnectReason, code: CloseCode | int, text: str) -> None:
         """Send what is queued, tell the peer the end, and close.
@@ -128,7 +138,10 @@ class PushTransport(WebSocketTransport):
     """A WebSocket with a writer task, for carriers that have no non-blocking write.
 
     Args:
-        write_timeout: Seconds one write may take.
+        write_timeout: Seconds that a piece of a write may take.
+
+    Attributes:
+        written: How many messages of the current `write` are on their way.
     """
 
     def __init__(self, write_timeout: float) -> None:
@@ -136,7 +149,9 @@ class PushTransport(WebSocketTransport):
         self._outbox: Outbox | None = None
         self._wanted = trio.Event()
         self._finishing = False
-        self._written = trio.Event()
+        self._finished = trio.Event()
+        self._writing: trio.CancelScope | None = None
+        self.written = 0
 
     def attach(self, outbox: Outbox, start_soon: Callable[..., None]) -> None:
         """Send what this outbox holds; `serve` must be running."""
@@ -153,6 +168,10 @@ class PushTransport(WebSocketTransport):
         """Whether the writer has nothing to do."""
         return not self._wanted.is_set()
 
+    def delays_ping(self) -> bool:
+        """Tell whether a write is under way: as long as it moves, its own deadline holds."""
+        return self._writing is not None
+
     async def serve(self, body: Callable[[], Awaitable[None]]) -> None:
         """Run `body` beside the writer."""
         async with trio.open_nursery() as nursery:
@@ -168,28 +187,44 @@ class PushTransport(WebSocketTransport):
                 await self._write_queued()
                 self._wanted = trio.Event()
         finally:
-            self._written.set()
+            self._finished.set()
 
     async def _write_queued(self) -> None:
         outbox = self._outbox
-        while outbox is not None and (messages := outbox.take(_BATCH_BYTES)):
+        while outbox is not None and (batch := outbox.take(_BATCH_BYTES)):
+            self.written = 0
             try:
-                with trio.fail_after(self._write_timeout):
-                    await self.write(messages)
-            except trio.TooSlowError:
-                outbox.stall()
-                return
+                with trio.move_on_after(self._write_timeout) as self._writing:
+                    await self.write(batch)
+                    self.written = len(batch)
             except TransportEnded:
                 outbox.fail()
                 return
+            finally:
+                self._writing = None
+                outbox.sent(batch[: self.written])
+                outbox.lost(batch[self.written :])
+            if self.written < len(batch):
+                outbox.stall()
+                return
+
+    def moved(self, next_bytes: int = 0) -> None:
+        """Note that a piece has been written; the next has the full time, a large one more. Spec: LIM-4."""
+        if self._writing is not None:
+            pieces = 1 + next_bytes // _BATCH_BYTES
+            self._writing.deadline = trio.current_time() + self._write_timeout * pieces
 
     async def finish(self, reason: DisconnectReason, code: CloseCode | int, text: str) -> None:
         """Let the writer write what is queued, then close."""
+        outbox = self._outbox
+        if outbox is not None and reason in TOO_SLOW:
+            outbox.drop_waiting()
         self._finishing = True
         self._wanted.set()
         try:
-            await self._written.wait()
-            await self.close(code, text)
+            await self._finished.wait()
+            if outbox is None or not outbox.stalled:
+                await self.close(code, text)
         finally:
             self.abort()
 

@@ -30,6 +30,11 @@ class PongMessage(EncodedMessage):
         super().__init__(payload)
         self.frame = build_frame(PONG, payload)
 
+    @property
+    def is_counted(self) -> bool:
+        """No message."""
+        return False
+
 
 def frame_base64(message: EncodedMessage) -> bytes:
     """Build the frames for a peer that asked for text only. Spec: EIO-PKT-5."""
@@ -38,11 +43,14 @@ def frame_base64(message: EncodedMessage) -> bytes:
     return b"".join(build_frame(TEXT, packet) for packet in message.base64_packets())
 
 
+def frame_plain(message: EncodedMessage) -> bytes:
+    """Return the frames of a message, built once for all its receivers."""
+    return message.frame or message.build_frame()
+
+
 def build_frames(messages: Sequence[EncodedMessage], base64: bool) -> bytes:
     """Build the frames of several messages as one piece."""
-    if base64:
-        return b"".join(map(frame_base64, messages))
-    return b"".join(message.frame or message.build_frame() for message in messages)
+    return b"".join(map(frame_base64 if base64 else frame_plain, messages))
 
 
 def stream_ended(reader: FrameReader) -> TransportEnded:

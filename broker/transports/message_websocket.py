@@ -61,10 +61,12 @@ class MessageWebSocket(PushTransport):
     async def write(self, messages: Sequence[EncodedMessage]) -> None:
         """Send messages one by one."""
         for message in messages:
+            self.moved(message.size)
             if message.text:
                 await self.send_message(message.text.decode())
             for attachment in message.attachments:
                 await self.send_message(encode_binary(attachment).decode() if self._base64 else attachment)
+            self.written += 1
 
     def abort(self) -> None:
         """Do nothing: whoever serves the WebSocket closes it."""

@@ -9,6 +9,7 @@ from math import inf
 
 import trio
 
+from broker.flow.encoded import EncodedMessage
 from broker.flow.outbox import Outbox
 from protocol import CloseCode, DisconnectReason
 from protocol.engineio.handshake import TransportName
@@ -27,11 +28,48 @@ class Overlap(Exception):
     """A second request of the same kind came while one was still open."""
 
 
+class Flight:
+    """The messages of one response, on their way to the client.
+
+    Args:
+        outbox: Where they come from.
+        messages: The messages.
+    """
+
+    def __init__(self, outbox: Outbox, messages: list[EncodedMessage]) -> None:
+        self._outbox = outbox
+        self._messages = messages
+        self._moved = True
+
+    def move(self) -> None:
+        """Note that the client has taken a piece of the response."""
+        self._moved = True
+
+    def has_moved(self) -> bool:
+        """Tell whether it is under way, and has moved since this was asked."""
+        moved, self._moved = self._moved, False
+        return moved and bool(self._messages)
+
+    def land(self) -> None:
+        """Note that the whole response has been written."""
+        messages, self._messages = self._messages, []
+        self._outbox.sent(messages)
+
+    def fail(self) -> None:
+        """Note that the response will not be written; does nothing once it has landed."""
+        messages, self._messages = self._messages, []
+        self._outbox.lost(messages)
+
+
 class Polling(Transport):
     """The polling transport of one session. Spec: EIO-POLL-1 to EIO-POLL-12.
 
     Args:
         max_packets: How many packets one answer may hold; a message with more goes alone.
+
+    Attributes:
+        upgrading: Whether a probe is under way.
+        flight: The messages of the last response.
     """
 
     name: TransportName = "polling"
@@ -39,6 +77,7 @@ class Polling(Transport):
     def __init__(self, max_packets: int) -> None:
         self._max_packets = max_packets
         self._outbox: Outbox | None = None
+        self.flight: Flight | None = None
         self._wanted = trio.Event()
         self._parked = False
         self._post_scope: trio.CancelScope | None = None
@@ -71,6 +110,10 @@ class Polling(Transport):
     def is_writable(self) -> bool:
         """Whether a GET is parked."""
         return self._parked and not self._wanted.is_set()
+
+    def delays_ping(self) -> bool:
+        """Tell whether a response is being written, and the client takes it."""
+        return self.flight is not None and self.flight.has_moved()
 
     def begin_upgrade(self) -> None:
         """Let no GET stay parked from now on, so that the client can finish its cycle. Spec: EIO-UPG-4."""
@@ -156,8 +199,10 @@ class Polling(Transport):
         ending = self._closing or self._release is not None
         packets: list[bytes] = []
         if self._outbox is not None:
-            for message in self._outbox.take(max_packets=sys.maxsize if ending else self._max_packets):
+            messages = self._outbox.take(max_packets=sys.maxsize if ending else self._max_packets)
+            for message in messages:
                 packets += message.base64_packets()
+            self.flight = Flight(self._outbox, messages)
         # The end stands behind what waits, or the client would never be told. Spec: EIO-CLOSE-3.
         if self._release == CLOSE:
             packets.append(self._last)

@@ -12,8 +12,9 @@ from broker.flow.outbox import Outbox
 from protocol import CloseCode, DisconnectReason, Limits
 from protocol.websocket import FrameReader, Received, build_close
 
-from .base import TransportEnded, WebSocketTransport
-from .framed import build_frames, stream_ended
+from .base import TOO_SLOW, TransportEnded, WebSocketTransport
+from .framed import build_frames, frame_base64, frame_plain, stream_ended
+from .tcp_progress import PingDelivery, acknowledged
 
 _RECEIVE_BYTES = 65_536
 _BATCH_BYTES = 262_144
@@ -42,6 +43,7 @@ class SocketWebSocket(WebSocketTransport):
         self._base64 = base64
         self._outbox: Outbox | None = None
         self._writing = False
+        self._ping = PingDelivery(sock)
         self._start_soon: Callable[..., None] | None = None
         self.send_now: Callable[[bytes], int] | None = None if base64 else sock.send
 
@@ -109,6 +111,16 @@ class SocketWebSocket(WebSocketTransport):
         """Whether nothing waits for the kernel."""
         return not self._writing
 
+    def expect_pong(self) -> None:
+        """Note how far the peer has got, and how far it must get before it sees the PING."""
+        self._ping.begin(0 if self._outbox is None else self._outbox.begun_bytes)
+
+    def delays_ping(self) -> bool:
+        """Tell whether the PING waits to be written, or the peer still takes what was sent before it."""
+        if self._outbox is not None and self._outbox.has_urgent:
+            return True  # the deadline of the write holds
+        return self._ping.is_moving()
+
     async def _write_backlog(self) -> None:
         try:
             await self._flush()
@@ -119,38 +131,37 @@ class SocketWebSocket(WebSocketTransport):
             self.wake()
 
     async def _flush(self) -> None:
-        """Write until nothing is queued. Cancellation cuts no frame: the rest is put back."""
+        """Write until nothing is queued. Cancellation cuts no frame: what is begun stays in the outbox."""
         outbox = self._outbox
         assert outbox is not None
-        while data := self._next_batch(outbox):
-            rest = self._send_part(data)
-            if rest is None:
+        frame_of = frame_base64 if self._base64 else frame_plain
+        while buffers := outbox.front(_BATCH_BYTES, frame_of):
+            try:
+                sent = self._sock.send(buffers[0]) if len(buffers) == 1 else self._sock.sendmsg(buffers)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                outbox.fail()
                 return
-            if not rest:
-                continue
-            outbox.put_back(rest)
-            with trio.move_on_after(self._limits.write_timeout) as scope:
-                await trio.lowlevel.wait_writable(self._sock)
-            if scope.cancelled_caught:
+            if not outbox.advance(buffers, sent) and not await self._wait_writable():
                 outbox.stall()
                 return
         outbox.resume_direct()
 
-    def _next_batch(self, outbox: Outbox) -> bytes:
-        """Take what is written next, a batch at most: no policy can drop what has been taken."""
-        tail = outbox.take_tail()
-        return tail + build_frames(outbox.take(_BATCH_BYTES - len(tail)), self._base64)
+    async def _wait_writable(self) -> bool:
+        """Wait until the kernel takes more; False if the peer has taken nothing for `write_timeout`.
 
-    def _send_part(self, data: bytes) -> bytes | None:
-        """Send what the kernel takes; return the rest, None if the peer is gone."""
-        assert self._outbox is not None
-        try:
-            return data[self._sock.send(data) :]
-        except BlockingIOError:
-            return data
-        except OSError:
-            self._outbox.fail()
-            return None
+        The kernel calls a socket writable only when a third of its buffer is free, which can be a megabyte:
+        so it is asked how far the peer has got. Spec: LIM-4.
+        """
+        progress = acknowledged(self._sock)
+        while True:
+            with trio.move_on_after(self._limits.write_timeout):
+                await trio.lowlevel.wait_writable(self._sock)
+                return True
+            before, progress = progress, acknowledged(self._sock)
+            if progress is None or progress == before:
+                return False
 
     async def write(self, messages: Sequence[EncodedMessage]) -> None:
         """Send messages before an outbox is attached: the answers to a probe.
@@ -173,12 +184,15 @@ class SocketWebSocket(WebSocketTransport):
 
     async def finish(self, reason: DisconnectReason, code: CloseCode | int, text: str) -> None:
         """Flush, send a close frame, wait for the peer to close, and close."""
+        outbox = self._outbox
         try:
-            if reason is DisconnectReason.SLOW_CONSUMER or self._sock.fileno() < 0:
+            if self._sock.fileno() < 0 or (outbox is not None and outbox.stalled):
                 return
-            if self._outbox is not None:
+            if outbox is not None:
+                if reason in TOO_SLOW:
+                    outbox.drop_waiting()
                 await self._flush()
-            if self._outbox is None or not self._outbox.queued_bytes:
+            if outbox is None or not outbox.queued_bytes:
                 await self.close(code, text)
         finally:
             self.abort()

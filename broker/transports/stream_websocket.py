@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 import trio
 
@@ -11,7 +13,10 @@ from protocol import DisconnectReason, Limits
 from protocol.websocket import FrameReader, Received, build_close
 
 from .base import PushTransport, TransportEnded
-from .framed import build_frames, stream_ended
+from .framed import frame_base64, frame_plain, stream_ended
+from .tcp_progress import PingDelivery
+
+_PIECE_BYTES = 16_384  # what has `write_timeout` to be taken; the size of a record of TLS
 
 
 class StreamWebSocket(PushTransport):
@@ -34,11 +39,22 @@ class StreamWebSocket(PushTransport):
         self._reader = FrameReader(max_payload_bytes, limits)
         self._base64 = base64
         self._broken = False
+        tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._ping = PingDelivery(tcp.socket) if isinstance(tcp, trio.SocketStream) else None
 
     @property
     def mid_message(self) -> bool:  # type: ignore[override]  # the others need no more than a constant
         """Whether a frame or a fragmented message has begun and is not complete."""
         return self._reader.mid_frame
+
+    def expect_pong(self) -> None:
+        """Note how far the peer has got."""
+        if self._ping is not None:
+            self._ping.begin(0)
+
+    def delays_ping(self) -> bool:
+        """Tell whether a write is under way, or the peer still takes what was sent before the PING."""
+        return super().delays_ping() or (self._ping is not None and self._ping.is_moving())
 
     async def receive(self) -> Sequence[Received]:
         """Wait for input; return what it completes, maybe nothing."""
@@ -53,8 +69,14 @@ class StreamWebSocket(PushTransport):
         return self._reader.feed(data)
 
     async def write(self, messages: Sequence[EncodedMessage]) -> None:
-        """Send messages as one piece; a stream whose write was cut short is never used again."""
-        await self._send(build_frames(messages, self._base64))
+        """Send messages piece by piece; a stream whose write was cut short is never used again."""
+        frames = list(map(frame_base64 if self._base64 else frame_plain, messages))
+        ends = list(accumulate(map(len, frames)))
+        data = b"".join(frames)
+        for start in range(0, len(data), _PIECE_BYTES):
+            self.moved()
+            await self._send(data[start : start + _PIECE_BYTES])
+            self.written = bisect_right(ends, start + _PIECE_BYTES)
 
     async def _send(self, data: bytes) -> None:
         sent = False

@@ -45,6 +45,11 @@ class HeartbeatSchedule(Generic[Key]):
         if self._pong_due.pop(key, None) is not None:
             self._ping_due[key] = now + self._interval
 
+    def extend(self, key: Key, now: float) -> None:
+        """Give an expired session the timeout once more. Spec: EIO-HB-9."""
+        self.suspend(key)
+        self._pong_due[key] = now + self._timeout
+
     def pong(self, key: Key, now: float) -> None:
         """Note a PONG: the deadline falls, the interval starts again. Spec: EIO-HB-5."""
         known = self._pong_due.pop(key, None)

@@ -33,23 +33,35 @@ class Mutant:
     new: str
     also: str = ""
 
-    def apply(self) -> None:
-        """Break the broker in this process."""
-        import broker.server.broker  # noqa: F401 - all modules must be there before one is changed
+    def find(self) -> tuple[Any, Any, Any, str]:
+        """Return the module, the owner of the function, the function as it is there, and its source.
 
+        Raises:
+            LookupError: The broker has changed: the text to replace is not there any more.
+        """
         module_name, _, path = self.target.partition(":")
         module = importlib.import_module(module_name)
         owner: Any = module
         *parents, name = path.split(".")
         for parent in parents:
             owner = getattr(owner, parent)
-        known = inspect.getattr_static(owner, name)
+        known = inspect.getattr_static(owner, name, None)
+        if known is None:
+            raise LookupError(f"there is no {self.target}")
         function = known.fget if isinstance(known, property) else known
         source = textwrap.dedent(inspect.getsource(function))
         if isinstance(known, property):
             source = source.replace("@property\n", "", 1)
         if self.old not in source:
             raise LookupError(f"{self.old!r} is not in {self.target}")
+        return module, owner, known, source
+
+    def apply(self) -> None:
+        """Break the broker in this process."""
+        import broker.server.broker  # noqa: F401 - all modules must be there before one is changed
+
+        module, owner, known, source = self.find()
+        name = self.target.rpartition(":")[2].rpartition(".")[2]
         exec(self.also, vars(module))
         local: dict[str, Any] = {}
         exec(compile(source.replace(self.old, self.new), self.target, "exec"), vars(module), local)
@@ -78,6 +90,14 @@ def _put(owner: Any, name: str, known: Any, changed: Any) -> None:
             for other, value in list(vars(module).items()):
                 if value is known:
                     setattr(module, other, changed)
+                elif isinstance(value, type):
+                    _put_static(value, known, changed)
+
+
+def _put_static(owner: type, known: Any, changed: Any) -> None:
+    for name, value in list(vars(owner).items()):
+        if isinstance(value, staticmethod) and value.__func__ is known:
+            setattr(owner, name, staticmethod(changed))
 
 
 def _namespace_row(state: str, packet: str, action: str) -> Callable[[], None]:
@@ -210,7 +230,9 @@ MUTANTS: dict[str, Mutant | Row] = {
     "octet-stream-taken": Mutant(
         "EIO-POLL-12", HTTP + "PollingHttp._post", "application/octet-stream", "application/never"
     ),
-    "overlapping-post-taken": Mutant("EIO-POLL-13", POLLING + "begin_post", "return False", "return True"),
+    "overlapping-post-taken": Mutant(
+        "EIO-POLL-13", POLLING + "is_posting", "self._post_scope is not None", "False"
+    ),
     "allow-left-out": Mutant("EIO-POLL-15", ADMISSION + "refusal_headers", '"Allow"', '"X-Allow"'),
     "base64-not-padded": Mutant(
         "EIO-PKT-4",
@@ -228,8 +250,8 @@ MUTANTS: dict[str, Mutant | Row] = {
     ),
     "pong-frame-without-payload": Mutant(
         "WS-4",
-        "broker.transports.framed:answer_control",
-        "build_frame(PONG, received.payload)",
+        "broker.transports.framed:PongMessage.__init__",
+        "build_frame(PONG, payload)",
         'build_frame(PONG, b"")',
     ),
     "close-frame-of-another-code": Mutant(
@@ -239,7 +261,7 @@ MUTANTS: dict[str, Mutant | Row] = {
         "WS-5", SESSION + "violate", "else code, violation.text)", 'else code, "protocol error")'
     ),
     "end-inside-a-message-not-noticed": Mutant(
-        "WS-8", "broker.transports.framed:ended_stream", "reader.mid_frame", "False"
+        "WS-8", "broker.transports.framed:stream_ended", "reader.mid_frame", "False"
     ),
     # Upgrade
     "noop-missing": Mutant(
@@ -260,7 +282,7 @@ MUTANTS: dict[str, Mutant | Row] = {
     "dead-clients-kept": Mutant(
         "EIO-HB-2", READING + "expire", "self.close(DisconnectReason.PING_TIMEOUT)", "return True"
     ),
-    "only-pong-is-life": Mutant("EIO-HB-3", READING + "take", "self._heard = True", "pass"),
+    "only-pong-is-life": Mutant("EIO-HB-3", READING + "take", "self._engine.timers.alive(self)", "pass"),
     "pong-ends-the-heartbeat": Mutant(
         "EIO-HB-5",
         READING + "_on_packet",
@@ -328,7 +350,7 @@ MUTANTS: dict[str, Mutant | Row] = {
     "kicked-without-a-word": Mutant(
         "SIO-DIS-2",
         CONNECTION + "disconnect",
-        "self.session.outbox.offer(encode_control(Packet(PacketType.DISCONNECT, name)))",
+        "self.session.outbox.offer(self.session.engine.codec.control(Packet(PacketType.DISCONNECT, name)))",
         "pass",
     ),
     "left-forgotten": Mutant("SIO-STATE-3", CONNECTION + "disconnect", "self._left.add(name)", "pass"),
@@ -383,12 +405,16 @@ MUTANTS: dict[str, Mutant | Row] = {
     "drain-lets-in": Mutant(
         "DRAIN-1", ADMISSION + "Admission._check_capacity", "self._engine.draining", "False"
     ),
-    "drain-cuts-handlers": Mutant("DRAIN-2", "broker.server.drain:drain", "session.handler.is_idle", "True"),
+    "drain-cuts-handlers": Mutant(
+        "DRAIN-2", "broker.server.drain:_close_idle", "session.handler.is_idle", "True"
+    ),
     "drain-disconnects": Mutant(
         "DRAIN-3",
-        "broker.server.drain:drain",
+        "broker.server.drain:_close_idle",
         "session.close(DisconnectReason.SERVER_SHUTTING_DOWN)",
         "session.handler.disconnect_all()",
     ),
-    "drain-all-at-once": Mutant("DRAIN-4", "broker.server.drain:drain", "await trio.sleep(pace)", "pass"),
+    "drain-all-at-once": Mutant(
+        "DRAIN-4", "broker.server.drain:_close_idle", "await trio.sleep(pace)", "pass"
+    ),
 }

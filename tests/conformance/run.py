@@ -130,7 +130,10 @@ async def run_mutants(all_cases: bool, names: list[str]) -> bool:
     caught = 0
     chosen = names or list(MUTANTS)
     for name in chosen:
-        found, text = await catch(name, all_cases=all_cases)
+        try:
+            found, text = await catch(name, all_cases=all_cases)
+        except* RuntimeError as group:
+            found, text = False, str(group.exceptions[0])
         caught += found
         sys.stdout.write(f"{'caught' if found else 'MISSED'}  {name}  {text[:150]}\n")
         sys.stdout.flush()

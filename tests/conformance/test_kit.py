@@ -19,7 +19,8 @@ from broker.conformance.reports import to_html, to_json, to_junit
 from broker.conformance.server_role import load_cases
 from broker.conformance.target import parse_url
 from protocol.vectors import KINDS, load_vectors
-from tests.conformance.mutants import MUTANTS
+from tests.conformance.clients.ours import main as our_client
+from tests.conformance.mutants import MUTANTS, Mutant
 from tests.conformance.run import CLIENTS, catch
 from tests.conformance.servers.ours import serving
 
@@ -79,8 +80,13 @@ def test_faults_are_of_many_kinds():
     assert {mutant.clause for mutant in MUTANTS.values()} <= set(DEFINED)
 
 
+@pytest.mark.parametrize("name", [name for name, fault in MUTANTS.items() if isinstance(fault, Mutant)])
+def test_a_fault_finds_its_place_in_the_broker(name):
+    MUTANTS[name].find()
+
+
 async def test_our_client_conforms():
-    report = await judge_client("127.0.0.1", 0, command=CLIENTS["ours"] + " {url} {transports}")
+    report = await judge_client("127.0.0.1", 0, client=our_client)
     assert [(one.case.id, one.message) for one in report.outcomes if one.verdict is not Verdict.PASS] == []
     assert len(report.outcomes) == len(load_situations().cases)
 
@@ -130,8 +136,17 @@ def test_page_is_self_contained_and_escaped():
     assert 'id="WS-1"' in page
     assert "not &quot;it&quot; &lt;b&gt;" in page
     assert "<b>1</b> failed" in page
-    assert re.findall(r"(?:src|href)=", page) == []
-    assert "(at the second attempt)" in page
+    assert re.findall(r"src=|href=[^\"]|href=\"[^#]", page) == []
+    assert "(at attempt 2)" in page
+
+
+def test_page_shows_the_wire_once_and_links_to_it():
+    page = to_html(some_report())
+    row = '<tr class="client"><td>1.0 ms</td><td>#1</td><td>client</td><td>GET \\x00</td></tr>'
+    assert page.count(row) == 1
+    assert page.index('id="WS-1"') < page.index(row)
+    assert 'what was on the wire: see <a href="#WS-1">WS-1</a>' in page
+    assert '<a class="fail" href="#WS-1"' in page
 
 
 def test_command_line_refuses_both_roles_and_none(capsys):

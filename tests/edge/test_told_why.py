@@ -24,8 +24,8 @@ async def expire(broker: Broker) -> None:
     only(broker).refresh(1.0)
 
 
-async def stall(broker: Broker) -> None:
-    only(broker).outbox.stall()
+async def fall_behind(broker: Broker) -> None:
+    only(broker)._connection.session.on_overflow()
 
 
 async def drain(broker: Broker) -> None:
@@ -34,7 +34,7 @@ async def drain(broker: Broker) -> None:
 
 ENDS = [
     pytest.param(expire, DisconnectReason.IDENTITY_EXPIRED, 1008, id="expired"),
-    pytest.param(stall, DisconnectReason.SLOW_CONSUMER, 1013, id="slow"),
+    pytest.param(fall_behind, DisconnectReason.SLOW_CONSUMER, 1013, id="slow"),
     pytest.param(drain, DisconnectReason.SERVER_SHUTTING_DOWN, 1001, id="drained"),
 ]
 WRONG = [

@@ -14,12 +14,13 @@ from trio_websocket import ConnectionClosed
 from broker import Socket
 from broker.sessions.engine import Engine
 from protocol import Limits
-from tests.peers import BareWebSocket, PollingPeer, client, websocket
+from tests.peers import BareWebSocket, PollingPeer, build_frame, client, websocket
 
 from .arena import Arena, arena, until
 
 PLACE = '{"_placeholder":true,"num":%s}'
 DEEP = "[" * 65 + "]" * 65
+HALF = build_frame(0x2, b"x" * 200_000)
 
 # What a client that has joined "/" sends, and the violation it ends with.
 FORCED: list[tuple[int, str, list[str | bytes], str]] = [
@@ -212,6 +213,30 @@ async def test_row_57_attachments_that_never_come() -> None:
         closed = await peer.expect_close()
         assert closed == (1008, "binary packet not completed in time")
         assert where.violations == {"ASSEMBLY_TIMEOUT": 1}
+
+
+@pytest.mark.parametrize("step", ["joined", "not joined"])
+async def test_cve_2026_48804_half_of_a_packet_goes_with_its_session(step: str) -> None:
+    """What is held for a packet is freed when its client goes, and nothing is held for one outside."""
+    async with arena() as where:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _ in range(10):
+                async with await BareWebSocket.open(where.server) as bare:
+                    if step == "joined":
+                        await bare.send_frame(0x1, b"40")
+                    try:
+                        await bare.send_frame(0x1, f'452-["x",{PLACE % 0},{PLACE % 1}]'.encode())
+                        await bare.send(HALF)
+                    except trio.BrokenResourceError:
+                        pass
+            await until(lambda: where.broker.statistics().sessions == len(where.broker.of("/canary").sockets))
+            gc.collect()
+            kept = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert kept < 300_000
 
 
 @pytest.mark.parametrize("header", ['450-["x"]', '4599999999-["x"]'])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import struct
+import tracemalloc
 
 import pytest
 import trio
@@ -11,7 +13,7 @@ import trio
 from tests.peers import BareWebSocket, PollingPeer, RawWebSocket, build_frame, websocket
 from tests.websocket.dsl import FULL
 
-from .arena import Arena, arena, until
+from .arena import CANARIES, Arena, arena, until
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -76,6 +78,26 @@ async def test_frames(data: bytes, code: int) -> None:
         assert closed.code == code
         assert closed.reason
         assert len(where.violations) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1])
+async def test_cve_2026_62389_tiny_fragments_weigh_little(size: int) -> None:
+    """Fragments that are not finished yet cost their bytes, not an object each."""
+    async with arena() as where, await joined(where) as bare:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            await bare.send(
+                build_frame(TEXT, b"4", final=False) + build_frame(0, b"x" * size, final=False) * 1_000
+            )
+            await bare.send_frame(PING, b"taken")
+            answer = await bare.receive_frame()
+            kept = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert answer is not None
+        assert answer.payload == b"taken"
+        assert kept < 60_000 + 2_000 * CANARIES
 
 
 async def test_row_36_message_that_is_never_finished() -> None:

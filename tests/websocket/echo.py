@@ -9,7 +9,7 @@ import trio
 
 from broker.flow.counters import Counters
 from broker.flow.encoded import EncodedMessage
-from broker.flow.outbox import Outbox, Overflow
+from broker.flow.outbox import Outbox
 from broker.transports.base import TransportEnded, WebSocketTransport
 from broker.transports.framed import answer_control
 from broker.transports.socket_websocket import SocketWebSocket
@@ -29,7 +29,7 @@ class EchoPeer:
 
     def __init__(self, transport: WebSocketTransport, limits: Limits) -> None:
         self._transport = transport
-        self.outbox = Outbox(limits, Counters(), Overflow.DISCONNECT, self)
+        self.outbox = Outbox(limits, Counters(), self)
 
     async def run(self) -> None:
         """Echo until the end, then close as a session does."""
@@ -65,6 +65,9 @@ class EchoPeer:
 
     def on_overflow(self) -> None:
         raise AssertionError("an echo does not overflow")
+
+    def on_evicted(self) -> None:
+        raise AssertionError("an echo has no budget with others")
 
     def on_broken(self) -> None:
         """The peer is gone; reading tells."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from importlib.util import find_spec
-from typing import Final, Literal, get_args
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 import trio
 from attrs import evolve
@@ -23,12 +24,9 @@ from .classic import ClassicLink
 from .classic import new_uid as new_classic_uid
 from .client import RedisClient
 from .routes import Routes
+from .settings import Mode, check_choice, check_packages
 from .stream_reader import StreamReader
 from .timing import Timing
-
-Mode = Literal["classic", "sharded", "streams"]
-MODES: Final[tuple[str, ...]] = get_args(Mode)
-_SUBSCRIPTION_MODES: Final[tuple[str, ...]] = get_args(SubscriptionMode)
 
 
 class RedisAdapter:
@@ -79,10 +77,7 @@ class RedisAdapter:
         read_count: int = 100,
     ) -> None:
         check_packages()
-        if mode not in MODES:
-            raise ConfigError(f"adapter: mode is one of {', '.join(MODES)}, not {mode!r}")
-        if subscription_mode not in _SUBSCRIPTION_MODES:
-            raise ConfigError(f"adapter: subscription_mode is one of {', '.join(_SUBSCRIPTION_MODES)}")
+        check_choice(mode, subscription_mode)
         numbers = {
             "request_timeout": request_timeout,
             "connect_timeout": connect_timeout,
@@ -125,17 +120,6 @@ class RedisAdapter:
         return StreamsBus(self, host)
 
 
-def check_packages() -> None:
-    """Hold what is needed to be installed.
-
-    Raises:
-        ConfigError: It is not.
-    """
-    missing = [name for name in ("hiredis", "msgpack") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"adapter: needs {' and '.join(missing)}; pip install 'trio-broker[redis]'")
-
-
 class RedisBus:
     """What the three modes have in common: one connection, and who hears which channel."""
 
@@ -166,7 +150,9 @@ class RedisBus:
         """Why this node is out of touch with the others; None if it is not."""
         return self._client.trouble
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(  # noqa: ASYNC128 - the client says that it is started
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Hold the connection until cancelled."""
         await self._client.run(task_status=task_status)
 
@@ -216,8 +202,7 @@ class StreamsBus(RedisBus):
     def __init__(self, options: RedisAdapter, host: BusHost) -> None:
         super().__init__(options, host, new_cluster_uid())
         self._links: dict[str, ClusterLink] = {}
-        self._readers: dict[str, StreamReader] = {}
-        self._nursery: trio.Nursery | None = None
+        self._readers: list[RedisClient] = []
         self._waiting_gap: Gap | None = None
 
     def link(self, local: LocalNamespace) -> Link:
@@ -237,7 +222,14 @@ class StreamsBus(RedisBus):
         link = ClusterLink(self.uid, local, self._host, carrier, options.request_timeout)
         carrier.open(link.receive)
         self._links[local.name] = link
+        carrier.closed = lambda: self._links.pop(local.name, None)
         return link
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this node is out of touch with the others; None if it is not."""
+        troubles = [self._client.trouble, *(reader.trouble for reader in self._readers)]
+        return next((one for one in troubles if one is not None), None)
 
     def _take(self, entry_id: str, message: ClusterMessage) -> None:
         link = self._links.get(message.namespace)
@@ -257,16 +249,13 @@ class StreamsBus(RedisBus):
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the connections until cancelled."""
-        try:
+        self._readers.clear()
+        with plain_error():
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._client.run)
                 for number in range(self._options.stream_count):
                     await self._start_reader(nursery, number)
                 task_status.started()
-        except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise
 
     async def _start_reader(self, nursery: trio.Nursery, number: int) -> None:
         options = self._options
@@ -277,9 +266,22 @@ class StreamsBus(RedisBus):
         timing = evolve(options.timing, ping_interval=float("inf"))
         client = RedisClient(options.address, quiet, name, lambda push: None, timing)
         await nursery.start(client.run)
+        self._readers.append(client)
         reader = StreamReader(client, stream, self._host, self._take, count=options.read_count, block=_BLOCK)
         reader.continued = self._continued
         await nursery.start(reader.run)
 
 
 _BLOCK: Final = 1.0  # seconds that one read waits
+
+
+@contextmanager
+def plain_error() -> Iterator[None]:
+    """Let what failed alone leave as it is, in no group: the caller catches it by its type."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        error = group.exceptions[0]
+        raise error.with_traceback(error.__traceback__) from error.__cause__

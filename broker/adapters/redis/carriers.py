@@ -127,6 +127,7 @@ class StreamsCarrier(ShardedCarrier):
         super().__init__(uid, local, host, client, routes, channels)
         self._stream = stream
         self._max_length = max_length
+        self.closed: Callable[[], None] = lambda: None
 
     def publish(self, message: ClusterMessage) -> bool:
         """Send a message to all other nodes."""
@@ -138,3 +139,8 @@ class StreamsCarrier(ShardedCarrier):
     def write(self, message: ClusterMessage) -> bytes:
         """Return a message as it is published."""
         return write_packed(message)
+
+    def close(self) -> None:
+        """Take note that the namespace is no more."""
+        super().close()
+        self.closed()

@@ -272,6 +272,10 @@ class RedisClient:
         except (OSError, BusError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._lose(_worded(error))
 
+    def drop(self, cause: str) -> None:
+        """Give a connection up that has shown to be of no use; a new one is made."""
+        self._lose(cause)
+
     def _lose(self, cause: str) -> None:
         if self.trouble is None:
             self.trouble = cause

@@ -9,7 +9,7 @@ from typing import Any, Final
 import trio
 
 from broker.adapters.base import BusHost
-from broker.adapters.errors import BusError
+from broker.adapters.errors import BusError, BusUnavailable
 from protocol.bus.cluster import ClusterMessage
 from protocol.bus.streams import read_entry
 
@@ -18,6 +18,7 @@ from .client import RedisClient
 logger = logging.getLogger(__name__)
 
 _RETRY: Final = 0.05  # seconds between two looks whether the connection is back
+_REFUSED_RETRY: Final = 1.0
 _START: Final = b"0-0"
 
 TakeEntry = Callable[[str, ClusterMessage], None]
@@ -35,7 +36,7 @@ class StreamReader:
         block: Seconds to wait for one.
 
     Attributes:
-        continued: Called after each loss, with whether nothing is missing, once that is known.
+        continued: Called after each read; after a loss with False if something is missing.
     """
 
     def __init__(
@@ -64,9 +65,12 @@ class StreamReader:
         while True:
             try:
                 await self._read_on()
-            except BusError as error:
-                logger.info("stream %s: %s", self._stream, error)
+            except BusUnavailable as error:
+                self._client.drop(str(error))
                 self.continued(await self._find_back())
+            except BusError as error:
+                logger.error("stream %s cannot be read: %s", self._stream, error)
+                await trio.sleep(_REFUSED_RETRY)
 
     async def _newest(self) -> bytes:
         found = await self._client.ask("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
@@ -83,6 +87,7 @@ class StreamReader:
                 for entry_id, fields in entries:
                     self._last = entry_id
                     self._hand_on(entry_id, fields)
+            self.continued(True)
 
     def _hand_on(self, entry_id: bytes, fields: Sequence[bytes]) -> None:
         if sum(map(len, fields)) > self._host.limits.bus_message_bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,13 @@ FIRST_DEADLINE = 30.0
 """Seconds that a client may take to start, on a machine that has other work too."""
 
 
+REMIND = 5.0
+"""Seconds after which a person is told that a client is missing."""
+
+
+RunClient = Callable[[str, str], Awaitable[object]]
+
+
 @dataclass(frozen=True, slots=True)
 class Meeting:
     """How clients come to the kit.
@@ -30,14 +37,28 @@ class Meeting:
     Attributes:
         host: Where to listen.
         port: The port; with a command each situation has one of its own.
-        command: Starts a client; `{url}` and `{transports}` are replaced. None: a person does.
+        command: Starts a client; `{url}` and `{transports}` are replaced. None: a person does, or `client`.
         wait: Seconds to wait for a client's first request.
+        tell: Called with a line for the person who starts the clients.
+        client: Runs a client in this program, given the URL and the transports, until it is cancelled.
     """
 
     host: str
     port: int
     command: str | None
     wait: float = FIRST_DEADLINE
+    tell: Callable[[str], object] | None = None
+    client: RunClient | None = None
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person starts the clients."""
+        return self.command is None and self.client is None
+
+    @property
+    def url(self) -> str:
+        """Where clients come to, if a person starts them."""
+        return f"http://{self.host}:{self.port}"
 
 
 class ClientLab:
@@ -59,6 +80,7 @@ class ClientLab:
         self._in, self._requests = trio.open_memory_channel[Request](math.inf)
         self._to_strangers, self.strangers = trio.open_memory_channel[Request | None](math.inf)
         self._failure = ""
+        self._came = False
         self.transports = ""
 
     def new_id(self) -> str:
@@ -73,14 +95,15 @@ class ClientLab:
     async def listen(self, transports: str) -> None:
         """Listen, and start the client if there is a command."""
         self.transports = transports
-        port = 0 if self._meeting.command else self._meeting.port
+        port = self._meeting.port if self._meeting.by_hand else 0
         listeners = await trio.open_tcp_listeners(port, host=self._meeting.host)
         serve = partial(trio.serve_listeners, self._serve, listeners)
         await self._nursery.start(serve)
         self._nursery.start_soon(self._dispatch)
-        if self._meeting.command is not None:
-            name = listeners[0].socket.getsockname()
-            url = f"http://{self._meeting.host}:{name[1]}"
+        url = f"http://{self._meeting.host}:{listeners[0].socket.getsockname()[1]}"
+        if self._meeting.client is not None:
+            self._nursery.start_soon(self._meeting.client, url, transports)
+        elif self._meeting.command is not None:
             words = [
                 word.replace("{url}", url).replace("{transports}", transports)
                 for word in shlex.split(self._meeting.command)
@@ -100,6 +123,15 @@ class ClientLab:
         if done.returncode:
             self._failure = text
             self._to_strangers.send_nowait(None)
+
+    async def _remind(self) -> None:
+        """Tell the person what to do, if no client comes by itself."""
+        await trio.sleep(REMIND)
+        if not self._came and self._meeting.tell is not None:
+            self._meeting.tell(
+                f"      nobody has come yet: start the client, or start it again, at {self._meeting.url} "
+                f"with the transports {self.transports}\n"
+            )
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         await read_requests(RecordingStream(stream, self._transcript, "S>", "C>"), self._in)
@@ -124,13 +156,16 @@ class ClientLab:
             Late: None came in time, though one had been there before.
         """
         first = within is None
+        if first and self._meeting.tell is not None:
+            self._nursery.start_soon(self._remind)
         seconds = self._meeting.wait if within is None else within
         with trio.move_on_after(seconds):
             request = await self.strangers.receive()
             if request is None:
                 raise (Skip if first else Deviation)(self._failure)
+            self._came = True
             wanted = self.transports.split(",")[0]
-            if first and self._meeting.command is None and wanted != request.query.get("transport"):
+            if first and self._meeting.by_hand and wanted != request.query.get("transport"):
                 request.respond(503, "")
                 raise Skip(f"the client came over {request.query.get('transport')}, not {wanted}")
             return request

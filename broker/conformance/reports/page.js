@@ -27,3 +27,9 @@ for (const button of buttons) {
   });
 }
 search.addEventListener("input", update);
+function openNamed() {
+  const named = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (named instanceof HTMLDetailsElement) named.open = true;
+}
+addEventListener("hashchange", openNamed);
+openNamed();

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from broker.flow.backlog import Backlog
 from broker.flow.encoded import EncodedMessage
+from broker.flow.overflow import Overflow
 
 
 def message(text: str, key: str | None = None, attachments: int = 0) -> EncodedMessage:
-    return EncodedMessage(text.encode(), [b"x"] * attachments, key=key, droppable=key is not None)
+    made = EncodedMessage(text.encode(), [b"x"] * attachments)
+    if key is not None:
+        made.key, made.overflow = ("/", key), Overflow.KEEP_LATEST
+    return made
 
 
 def texts(messages: list[EncodedMessage]) -> str:
@@ -15,17 +19,17 @@ def texts(messages: list[EncodedMessage]) -> str:
 
 
 def test_order_and_counts() -> None:
-    backlog = Backlog(10)
+    backlog = Backlog()
     for letter in "abc":
         backlog.put(message(letter))
-    assert (backlog.messages, backlog.bytes) == (3, 3)
+    assert (len(backlog), backlog.bytes) == (3, 3)
     assert texts(backlog.take()) == "abc"
-    assert (backlog.messages, backlog.bytes) == (0, 0)
+    assert (len(backlog), backlog.bytes) == (0, 0)
     assert backlog.take() == []
 
 
 def test_take_is_bounded_by_bytes_and_by_packets() -> None:
-    backlog = Backlog(10)
+    backlog = Backlog()
     backlog.put(message("a", attachments=5))
     for letter in "bcd":
         backlog.put(message(letter, "k"))
@@ -38,41 +42,33 @@ def test_take_is_bounded_by_bytes_and_by_packets() -> None:
 
 
 def test_dropping_keeps_the_order() -> None:
-    backlog = Backlog(6)
+    backlog = Backlog()
     backlog.put(message("A"))
     for letter in "bcdef":
         backlog.put(message(letter, letter))
     assert backlog.drop_oldest()
-    assert backlog.drop_key("d")
-    assert not backlog.drop_key("d")
-    assert not backlog.drop_key("A")
-    assert (backlog.messages, backlog.bytes) == (4, 4)
-    # The channel is full of places by now: the empty ones are taken out.
+    assert backlog.drop_key(("/", "d"))
+    assert not backlog.drop_key(("/", "d"))
+    assert not backlog.drop_key(("/", "A"))
+    assert (len(backlog), backlog.bytes) == (4, 4)
     backlog.put(message("g", "g"))
     backlog.put(message("h", "h"))
     assert texts(backlog.take()) == "Acefgh"
 
 
 def test_the_next_message_may_be_dropped_after_it_was_looked_at() -> None:
-    backlog = Backlog(4)
+    backlog = Backlog()
     backlog.put(message("A"))
     backlog.put(message("b", "b", attachments=3))
     backlog.put(message("c", "c"))
     assert texts(backlog.take(max_packets=2)) == "A"  # `b` was looked at, and left
-    assert backlog.drop_key("b")
+    assert backlog.drop_key(("/", "b"))
     assert texts(backlog.take()) == "c"
 
 
 def test_key_means_the_latest() -> None:
-    backlog = Backlog(4)
+    backlog = Backlog()
     backlog.put(message("1", "k"))
     backlog.put(message("2", "k"))
-    assert backlog.drop_key("k")
+    assert backlog.drop_key(("/", "k"))
     assert texts(backlog.take()) == "1"
-
-
-def test_close_forgets_everything() -> None:
-    backlog = Backlog(4)
-    backlog.put(message("a"))
-    backlog.close()
-    assert (backlog.messages, backlog.bytes) == (0, 0)

@@ -54,7 +54,7 @@ class Scripted:
 def test_the_text_is_the_default() -> None:
     codec = make_codec(None)
     assert codec.is_text
-    assert codec.event("/a", "x", [1], 2, key="k").text == b'42/a,2["x",1]'
+    assert codec.event("/a", "x", [1], 2).text == b'42/a,2["x",1]'
     assert codec.ack("/", 3, [None]).text == b"433[null]"
     assert codec.control(CONNECT).text == b"40"
     assert type(codec.decoder(Limits(), 10)) is Decoder
@@ -64,16 +64,16 @@ def test_the_text_is_the_default() -> None:
 def test_msgpack_makes_one_binary_packet() -> None:
     codec = make_codec("msgpack")
     assert not codec.is_text
-    event = codec.event("/a", "x", (b"\x01",), 2, key="k")
+    event = codec.event("/a", "x", (b"\x01",), 2)
     packed = encode(Packet(PacketType.EVENT, "/a", 2, ["x", b"\x01"]))
     assert (event.text, list(event.attachments)) == (b"", [packed])
-    assert (event.key, event.droppable, event.size, event.packets) == ("k", True, len(packed), 1)
+    assert (event.is_counted, event.size, event.packets) == (True, len(packed), 1)
     assert event.build_frame() == bytes((0x82, len(packed))) + packed
     (base64,) = event.base64_packets()
     assert base64.startswith(b"b")
     ack = codec.ack("/", 3, (None, 1))
     assert list(ack.attachments) == [encode(Packet(PacketType.ACK, "/", 3, [None, 1]))]
-    assert (ack.droppable, ack.key) == (False, None)
+    assert (ack.overflow, ack.key) == (None, None)
     assert codec.decoder(Limits(), 10).feed_binary(packed) == Packet(
         PacketType.EVENT, "/a", 2, ["x", b"\x01"]
     )

@@ -26,11 +26,11 @@ PLACE = b'{"_placeholder":true,"num":0}'
 def test_events(
     namespace: str, args: list[Any], ack_id: int | None, text: bytes, attachments: list[bytes]
 ) -> None:
-    message = encode_event(namespace, "ev", args, ack_id, key="k")
+    message = encode_event(namespace, "ev", args, ack_id)
     assert (message.text, list(message.attachments)) == (text, attachments)
     assert message.size == len(text) + sum(map(len, attachments))
-    assert message.droppable
-    assert message.key == "k"
+    assert (message.is_event, message.is_counted) == (True, True)
+    assert (message.overflow, message.key) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_events(
 def test_acks(namespace: str, values: Any, text: bytes, attachments: list[bytes]) -> None:
     message = encode_ack(namespace, 3, values)
     assert (message.text, list(message.attachments)) == (text, attachments)
-    assert not message.droppable
+    assert (message.is_event, message.is_counted) == (False, True)
 
 
 def test_what_has_no_json_form_is_refused() -> None:
@@ -67,4 +67,6 @@ def test_frame_is_built_once_with_all_attachments() -> None:
 def test_control_packets() -> None:
     message = encode_control(Packet(PacketType.CONNECT, "/a", data={"sid": "x"}))
     assert message.text == b'40/a,{"sid":"x"}'
-    assert (message.droppable, message.key) == (False, None)
+    assert (message.is_event, message.is_counted) == (False, False)
+    assert not EncodedMessage(b"2").is_counted
+    assert EncodedMessage(b"", [b"x"]).is_counted

@@ -105,7 +105,7 @@ def test_all_problems_are_told_at_once():
         "overflow",
     ]
     assert lines[3] == (
-        "overflow: must be one of disconnect, drop_oldest, drop_newest, keep_latest, found 'block'"
+        "overflow: must be one of disconnect, drop_oldest, drop_newest, keep_latest, wait, found 'block'"
     )
 
 
@@ -376,7 +376,10 @@ def test_short_forms_work_in_a_file(tmp_path):
         ("[cookie]\nsecure = 'no'", ["cookie.secure: must be true or false, found 'no'"]),
         (
             "overflow = 'block'",
-            ["overflow: must be one of disconnect, drop_oldest, drop_newest, keep_latest, found 'block'"],
+            [
+                "overflow: must be one of disconnect, drop_oldest, drop_newest, keep_latest, wait, "
+                "found 'block'"
+            ],
         ),
         ("cors_max_age = 'x'", ["cors_max_age: must be a whole number, found 'x'"]),
     ],

@@ -347,6 +347,7 @@ async def test_statistics(serve: Serve) -> None:
     async with serve(broker) as server, client(server) as peer, client(server, "/chat"):
         polling = await PollingPeer.open(server)
         await polling.join()
+        await settled()
         broker.emit("ev", "12345")
         figures = broker.statistics()
         assert figures.sessions == 3

@@ -8,8 +8,8 @@ import trio
 from broker import open_client
 
 
-async def main(url: str, transports: list[str]) -> None:
-    options = {"transports": transports, "auth": {"token": "123"}, "on_handler_error": "log"}
+async def main(url: str, transports: str) -> None:
+    options = {"transports": transports.split(","), "auth": {"token": "123"}, "on_handler_error": "log"}
     async with open_client(url, **options) as client, trio.open_nursery() as nursery:
 
         @client.on("message")
@@ -35,4 +35,5 @@ async def main(url: str, transports: list[str]) -> None:
         await trio.sleep(60)
 
 
-trio.run(main, sys.argv[1], sys.argv[2].split(","))
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1], sys.argv[2])
