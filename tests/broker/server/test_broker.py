@@ -94,7 +94,8 @@ async def test_a_group_of_the_block_leaves_it_as_it_is() -> None:
     assert caught.value is group
 
 
-async def test_exit_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("step", ["opened", "probed", "upgraded"])
+async def test_exit_leaves_nothing_behind(step: str) -> None:
     """With clients in every state: polling, parked, upgrading, on WebSocket, in a handler, not joined."""
     broker = quick_broker(ping_interval=25.0)
     ended: list[str] = []
@@ -129,8 +130,11 @@ async def test_exit_leaves_nothing_behind() -> None:
             websocket(server, sid=upgrading.sid) as probe,
         ):
             await busy.emit("work")
-            await probe.send_text("2probe")
-            await probe.expect("3probe")
+            if step != "opened":
+                await probe.send_text("2probe")
+                await probe.expect("3probe")
+            if step == "upgraded":
+                await probe.send_text("5")
             await silent.opened()
             await settled()
             stopping.set()
