@@ -1,6 +1,7 @@
 """A structured-concurrency message broker for Trio that speaks Socket.IO 5 over Engine.IO 4."""
 
 from protocol import ClientReason, DisconnectReason, Limits
+from protocol.recovery import RecoveryRefusal
 
 from .adapters.base import Answers, Gap
 from .adapters.errors import BusError, BusRefused, BusUnavailable
@@ -26,13 +27,15 @@ from .flow.errors import (
 from .flow.outbox import Verdict
 from .flow.readiness import Readiness
 from .flow.request import Handshake, HttpRequest
-from .flow.settings import ConfigError, CookieOptions, Recovery, Settings
+from .flow.settings import ConfigError, CookieOptions, History, Recovery, Settings
 from .rooms.broadcast import Broadcast
 from .rooms.collecting import BroadcastAcks
 from .rooms.fanout import EmitResult
+from .rooms.history import HistoryEvent, RoomHistory
 from .rooms.namespace import Namespace
 from .rooms.parent import ParentNamespace
 from .rooms.presence import Presence, PresenceChange
+from .rooms.recovery import ExpiredSession
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
 from .server.broker import Broker, Server
@@ -65,8 +68,11 @@ __all__ = [
     "Emitter",
     "Event",
     "EventError",
+    "ExpiredSession",
     "Gap",
     "Handshake",
+    "History",
+    "HistoryEvent",
     "HttpRequest",
     "HttpResponse",
     "Limits",
@@ -79,8 +85,10 @@ __all__ = [
     "PresenceChange",
     "Readiness",
     "Recovery",
+    "RecoveryRefusal",
     "RedisAdapter",
     "RemoteSocket",
+    "RoomHistory",
     "Server",
     "Settings",
     "Socket",

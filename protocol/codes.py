@@ -69,6 +69,7 @@ DROPS: Final[dict[str, int]] = {
     "would wait": 406,
     "closed": 407,
     "evicted": 408,
+    "log trimmed": 409,
 }
 """Why a message was not sent, by cause."""
 
@@ -105,6 +106,16 @@ EVENTS: Final[dict[str, int]] = {
     "rate warning": 621,
 }
 """Events without a good end, by cause."""
+
+RECOVERIES: Final[dict[str, int]] = {
+    "expired": 700,
+    "trimmed": 701,
+    "unknown": 702,
+    "unsupported": 703,
+    "recovered": 704,
+    "session expired": 705,
+}
+"""What became of lost sessions, by word."""
 
 ANSWERS: Final[dict[str, int]] = {
     "internal": 800,

@@ -60,6 +60,13 @@ class Limits:
     handshakes: int = 10_000  # connections whose request head is not complete, all together
     dynamic_namespaces: int = 10_000  # children made by patterns and predicates
 
+    # What is kept for those who come back or come late; see also `Recovery` and `History`.
+    recovery_sessions: int = 50_000  # lost sessions of one broker: as many as may be open
+    recovery_bytes: int = 67_108_864  # events kept in the logs of all namespaces together
+    recovery_probe_timeout: float = 2.0  # silence by which the older connection of a session is given up
+    history_rooms: int = 10_000  # rooms whose history is kept
+    history_bytes: int = 67_108_864  # events kept in the histories of all rooms together
+
     # What other nodes may cost, and what may wait for them.
     bus_message_bytes: int = 16_777_216  # one message of another node; larger ones are passed over
     bus_buffer_bytes: int = 8_388_608  # what waits for a bus that is away; 8 outboxes

@@ -105,9 +105,10 @@ RECOVERABLE = frozenset(
         DisconnectReason.FORCED_CLOSE,
         DisconnectReason.FORCED_SERVER_CLOSE,
         DisconnectReason.SERVER_SHUTTING_DOWN,
-        # Ours: both tell the client to come back.
+        # Ours: they tell the client to come back, after the last with a new proof.
         DisconnectReason.SLOW_CONSUMER,
         DisconnectReason.HANDLER_STALLED,
+        DisconnectReason.IDENTITY_EXPIRED,
     }
 )
 """The reasons after which a session is kept. Spec: SIO-REC-5."""

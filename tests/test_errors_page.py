@@ -12,6 +12,7 @@ import pytest
 from broker import AckTimeout, Disconnected, TooManyAcks
 from broker.rooms.identity import CHANGED_CODE, EXPIRED_CODE
 from protocol import CloseCode, DisconnectReason, Refusal, Violation, codes
+from protocol.recovery import RecoveryRefusal
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
@@ -94,6 +95,10 @@ def test_causes_of_events() -> None:
     assert set(rows("Events")) == counted("events") | given("_count_event")
 
 
+def test_words_about_recovery() -> None:
+    assert set(rows("Recoveries")) == {str(one) for one in RecoveryRefusal} | counted("recoveries")
+
+
 def test_outcomes_of_acks() -> None:
     words = {one.word for one in (AckTimeout, Disconnected, TooManyAcks)}
     assert set(rows("Acks")) == counted("acks") | words | {"cancelled"}
@@ -119,6 +124,7 @@ GROUPS = {
     "drop": (codes.DROPS, set(rows("Drops")), 400),
     "ack": (codes.ACKS, set(rows("Acks")), 500),
     "event": (codes.EVENTS, set(rows("Events")), 600),
+    "recovery": (codes.RECOVERIES, set(rows("Recoveries")), 700),
     "answer": (codes.ANSWERS, set(rows("Error answers")), 800),
 }
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from operator import attrgetter
 
 from broker.flow.encoded import EncodedMessage
-from protocol.recovery import START, Offset
+from protocol.recovery import START, Offset, Stay
 
 _ENTRY_BYTES = 400  # what the objects of one entry cost beside its texts
+_EVERYONE = ""
 _ROOMS = 65_536  # rooms of which it is known when their events were trimmed
 
 _by_offset = attrgetter("offset")
@@ -133,7 +134,7 @@ class EventLog:
         entry = self._entries.popleft()
         self.bytes -= entry.size
         self._floor = entry.offset
-        for room in entry.rooms or ("",):
+        for room in entry.rooms or (_EVERYONE,):
             # Put behind the others, so that those in front are the longest untouched.
             self._trimmed.pop(room, None)
             self._trimmed[room] = entry.offset
@@ -148,11 +149,29 @@ class EventLog:
         at = bisect_right(self._entries, offset, key=_by_offset)
         return at > 0 and self._entries[at - 1].offset == offset
 
-    def last_trimmed(self, rooms: Iterable[str]) -> Offset:
-        """Return the position of the last event to any of these rooms, or to everyone, that is gone."""
-        trimmed = self._trimmed
-        known = max((trimmed.get(room, START) for room in rooms), default=START)
-        return max(known, trimmed.get("", START), self._unknown)
+    def is_whole(self, position: Offset, stays: Mapping[str, Iterable[Stay]]) -> bool:
+        """Tell whether no event is gone that was behind a position and to one who was in these rooms.
+
+        Long quiet clients have positions that the log has left far behind: what is gone concerns them only if
+        it was for them. False may be said in vain, where only `except_rooms` or an old event saved it.
+        """
+        if position >= self._floor:
+            return True
+        if max(self._unknown, self._trimmed.get(_EVERYONE, START)) > position:
+            return False
+        return not any(
+            stay.since < last and (stay.until is None or stay.until > position)
+            for room, visits in stays.items()
+            if (last := self._trimmed.get(room, START)) > position
+            for stay in visits
+        )
+
+    def was_quiet(self, stay: Stay) -> bool:
+        """Tell whether no event can have reached its room while this stay lasted, for all that is known."""
+        until = stay.until or self.last
+        if until > self._floor or self._unknown > stay.since:
+            return False
+        return self._trimmed.get(stay.room, START) <= stay.since
 
     def after(self, offset: Offset) -> list[LogEntry]:
         """Return what is held behind a position, in order."""

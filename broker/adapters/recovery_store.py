@@ -8,7 +8,7 @@ sent to it first and enters the log of every node, with the number it got, when 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
@@ -28,8 +28,12 @@ class StoredSession:
         namespace: Name of the namespace.
         start: The end of the log when the socket was let in first.
         stays: By room, when the session was in it; the last stay of a room may be open.
+        ended: How many of these stays have ended.
         floor: Stays that ended before here have been forgotten.
         data: The socket's data: the dict itself, read when it is saved.
+        identity: The user whose socket it is, if that is known.
+        claims: What else was said about the user.
+        expires_at: Until when that holds, in Unix seconds; None for ever.
         lost: Why its connection ended; None while it is connected.
         due: When it expires, on Trio's clock of this node; None while it is connected.
     """
@@ -39,8 +43,12 @@ class StoredSession:
     namespace: str
     start: Offset = START
     stays: dict[str, list[Stay]] = field(factory=dict)
+    ended: int = 0
     floor: Offset = START
     data: dict[str, Any] = field(factory=dict)
+    identity: str | None = None
+    claims: Mapping[str, Any] | None = None
+    expires_at: float | None = None
     lost: DisconnectReason | None = None
     due: float | None = None
 
@@ -110,7 +118,8 @@ class SessionStore(Protocol):
             pid: What it sent, checked to be a short string and no more.
 
         Returns:
-            The session, or why there is none: EXPIRED, TRIMMED (pushed out by others) or UNKNOWN.
+            The session, once this node's log has all that a shared log had when this was called; or why there
+            is none: EXPIRED, TRIMMED (pushed out by others) or UNKNOWN.
 
         Cancellation: a session taken meanwhile is kept as lost.
         """

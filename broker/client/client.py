@@ -77,6 +77,11 @@ class Client:
         return self._main.recovered
 
     @property
+    def recovery_refused(self) -> str | None:
+        """Why the last connection did not; see `ClientSocket.recovery_refused`."""
+        return self._main.recovery_refused
+
+    @property
     def transport(self) -> str | None:
         """The name of the transport in use; None while there is no connection."""
         return self._connector.transport

@@ -182,7 +182,7 @@ class Member(Dispatcher):
                 {"message": "the server speaks an older protocol: its CONNECT carries no sid (Socket.IO 2?)"}
             )
             return
-        self._state.enter(data["sid"], data.get("pid"))
+        self._state.enter(data["sid"], data.get("pid"), data.get("recovery"))
         self.announce("connect")
         early, self._early = self._early, []
         for packet in early:

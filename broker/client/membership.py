@@ -20,6 +20,7 @@ class Membership:
         id: The socket's id; None while it is not connected.
         wanted: Whether it is to be connected.
         recovered: Whether the last connection took up the session before.
+        recovery_refused: The server's word for why it did not, if the client asked and the server says so.
         pid: The server's private id of the session, if it can be recovered.
         offsets: How far its events have come.
     """
@@ -29,6 +30,7 @@ class Membership:
         self.id: str | None = None
         self.wanted = True
         self.recovered = False
+        self.recovery_refused: str | None = None
         self.pid: str | None = None
         self.offsets = OffsetTracker()
         self._refusal: ConnectError | None = None
@@ -49,8 +51,9 @@ class Membership:
         self._refusal = None
         self._change()
 
-    def enter(self, socket_id: str, pid: Any) -> None:
-        """Note that the server has let it in."""
+    def enter(self, socket_id: str, pid: Any, refused: Any) -> None:
+        """Note that the server has let it in. Spec: SIO-REC-7."""
+        self.recovery_refused = refused if isinstance(refused, str) else None
         known = pid if isinstance(pid, str) else None
         self.recovered = known is not None and known == self.pid
         if not self.recovered:

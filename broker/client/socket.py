@@ -50,6 +50,11 @@ class ClientSocket(Member):
         return self._state.recovered
 
     @property
+    def recovery_refused(self) -> str | None:
+        """Why the last connection did not, in the word of a server of ours; see docs/recovery.md."""
+        return self._state.recovery_refused
+
+    @property
     def dropped(self) -> int:
         """How many messages were dropped, on their way out or in, or given up."""
         failed = 0 if self._retries is None else self._retries.failed

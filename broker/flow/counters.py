@@ -15,9 +15,10 @@ class Counters:
         violations: Ended sessions, by what the peer did wrong.
         acks: Calls without an answer, by outcome.
         events: Events that came to no handler, failed or were refused, by cause.
+        recoveries: What became of lost sessions and of clients that asked for theirs.
     """
 
-    __slots__ = ("acks", "disconnects", "dropped", "events", "refusals", "violations")
+    __slots__ = ("acks", "disconnects", "dropped", "events", "recoveries", "refusals", "violations")
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
@@ -26,3 +27,4 @@ class Counters:
         self.violations: Counter[str] = Counter()
         self.acks: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
+        self.recoveries: Counter[str] = Counter()

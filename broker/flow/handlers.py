@@ -102,9 +102,20 @@ class HandlerRegistry:
         policies: What becomes of events that clients cannot take.
         presence: Called when users come online or go, by `join` or `leave`.
         server: Handlers of the events of other nodes, by event.
+        expired: Called with each lost session that is over.
     """
 
-    __slots__ = ("handlers", "incoming", "middlewares", "outgoing", "policies", "presence", "rooms", "server")
+    __slots__ = (
+        "expired",
+        "handlers",
+        "incoming",
+        "middlewares",
+        "outgoing",
+        "policies",
+        "presence",
+        "rooms",
+        "server",
+    )
 
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
@@ -113,6 +124,7 @@ class HandlerRegistry:
         self.outgoing: list[Callable[..., Any]] = []
         self.rooms: list[Callable[..., Any]] = []
         self.policies = Policies()
+        self.expired: list[Callable[..., Any]] = []
         self.presence: list[tuple[str, Callable[..., Any]]] = []
         self.server: dict[str, Callable[..., Any]] = {}
 

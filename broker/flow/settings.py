@@ -15,12 +15,13 @@ from broker.flow import settings_sources as sources
 from broker.flow.codec import Parser, check_parser
 from broker.flow.overflow import OverflowPolicy
 from broker.flow.settings_checks import ConfigError
-from broker.flow.settings_groups import CookieOptions, Recovery, cookie_options
+from broker.flow.settings_groups import CookieOptions, History, Recovery, cookie_options
 from protocol.limits import Limits
 
 __all__ = [
     "ConfigError",
     "CookieOptions",
+    "History",
     "OverflowPolicy",
     "Recovery",
     "Settings",
@@ -94,6 +95,7 @@ class Settings:
         serve_client: Serve the JavaScript client beside the path.
         cleanup_empty_child_namespaces: Forget a dynamic namespace when its last socket leaves.
         recovery: None, or `Recovery` to let lost connections come back.
+        history: None, or `History` to keep the latest events of each room.
         adapter: None for this process alone, or what links the nodes of a cluster.
         proxy_addresses: Addresses of proxies, behind which many clients stand; sessions from there do
             not count for `limits.sessions_per_address`.
@@ -134,6 +136,7 @@ class Settings:
     serve_client: bool = True
     cleanup_empty_child_namespaces: bool = False
     recovery: Recovery | None = None
+    history: History | None = None
     adapter: Any = None
     proxy_addresses: tuple[str, ...] = field(default=("127.0.0.1", "::1"), converter=_texts)
     limits: Limits = field(factory=Limits)
@@ -172,6 +175,7 @@ class Settings:
             yield from check.check_callable(name, getattr(self, name))
         yield from check.check_instance("cookie", self.cookie, CookieOptions, optional=True)
         yield from check.check_instance("recovery", self.recovery, Recovery, optional=True)
+        yield from check.check_instance("history", self.history, History, optional=True)
         yield from check.check_instance("limits", self.limits, Limits)
         yield from check_parser("parser", self.parser)
         yield from check.check_choice("overflow", self.overflow, OVERFLOW_POLICIES)
@@ -190,7 +194,7 @@ class Settings:
         """Read settings from a TOML file, overlaid by the environment.
 
         The options stand in the table `[broker]` (or at the top of a file that has no such table),
-        those of `limits`, `cookie` and `recovery` in tables below it. An environment variable wins:
+        those of `limits`, `cookie`, `recovery` and `history` in tables below it. The environment wins:
         `BROKER_PING_INTERVAL=10`, `BROKER_LIMITS_MAX_ATTACHMENTS=5`,
         `BROKER_CORS_ALLOWED_ORIGINS=https://a.example,https://b.example`. A `BROKER_` variable that
         is no option is passed over, unless it comes close to one.

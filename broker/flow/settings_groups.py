@@ -1,7 +1,8 @@
-"""Hold the options that come in groups: the cookie and the recovery of lost connections."""
+"""Hold the options that come in groups: the cookie, the recovery of lost connections, room history."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -93,11 +94,14 @@ def cookie_options(
 
 @frozen(kw_only=True)
 class Recovery:
-    """Let clients that lost their connection come back to their rooms and missed packets.
+    """Let clients that lost their connection come back to their socket and the events they have missed.
 
     Attributes:
         window: Seconds for which a lost session is kept.
-        skip_middlewares: Whether a recovered socket passes the namespace's middlewares by.
+        skip_middlewares: Whether a recovered socket passes the namespace's middlewares by. With False they
+            run again, with `socket.recovered` set; who is refused may try again while the session is kept.
+        max_events: Events kept for each namespace; beyond it the oldest go.
+        max_bytes: Bytes of memory that they may take.
 
     Raises:
         ConfigError: An option is unknown or holds a value that is not allowed.
@@ -105,6 +109,8 @@ class Recovery:
 
     window: float = 120.0
     skip_middlewares: bool = True
+    max_events: int = 10_000
+    max_bytes: int = 16_777_216
 
     if not TYPE_CHECKING:
 
@@ -117,5 +123,45 @@ class Recovery:
             (
                 *check.check_seconds("recovery.window", self.window, maximum=86_400.0),
                 *check.check_bool("recovery.skip_middlewares", self.skip_middlewares),
+                *_check_counts("recovery", self, ("max_events", "max_bytes")),
             )
+        )
+
+
+@frozen(kw_only=True)
+class History:
+    """Keep the latest events of each room for those who come late; see `Namespace.history`.
+
+    Attributes:
+        count: Events kept for each room.
+        bytes: Bytes of memory that they may take.
+        age: Seconds that an event is kept.
+
+    Raises:
+        ConfigError: An option is unknown or holds a value that is not allowed.
+    """
+
+    count: int = 100
+    bytes: int = 1_048_576
+    age: float = 3_600.0
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **options: Any) -> None:
+            check.refuse_unknown(History, options, "history.")
+            self.__attrs_init__(**options)
+
+    def __attrs_post_init__(self) -> None:
+        check.refuse(
+            (
+                *_check_counts("history", self, ("count", "bytes")),
+                *check.check_seconds("history.age", self.age, maximum=31_536_000.0),
+            )
+        )
+
+
+def _check_counts(group: str, options: object, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        yield from check.check_whole(
+            f"{group}.{name}", getattr(options, name), minimum=1, maximum=sys.maxsize
         )

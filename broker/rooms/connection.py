@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import error_answer
 from protocol import DisconnectReason, Violation
 from protocol.socketio.decoder import NEED_ATTACHMENTS, NeedAttachments, decode_event
@@ -141,7 +143,7 @@ class Connection:
             return None
         known = self._directory.namespaces.get(name)
         namespace = known or Namespace(name, self.session.engine)
-        socket = Socket(self.session.engine.new_id(), namespace, self, packet.data)
+        socket = self._directory.new_socket(self.session.engine.new_id(), namespace, self, packet.data)
         self._sockets[name] = socket
         return socket.drive_join(self._join(socket, known, packet.data))
 
@@ -153,10 +155,18 @@ class Connection:
                 self.refuse(socket, _INVALID_NAMESPACE)
                 return
             socket.move_to(found)
+        if auth is not None and isinstance(auth.get("pid"), str):
+            await self._directory.recover(socket, auth)
         await socket.namespace.join(socket)
 
-    def let_in(self, socket: Socket) -> bool:
-        """Answer CONNECT and make the socket a member; False if the client is gone meanwhile."""
+    def let_in(self, socket: Socket, first: Iterable[EncodedMessage], answer: dict[str, Any]) -> bool:
+        """Answer CONNECT and make the socket a member; False if the client is gone meanwhile.
+
+        Args:
+            socket: Who is let in.
+            first: What goes out before the answer.
+            answer: Goes out then.
+        """
         session = self.session
         if session.reason is not None or self._sockets.get(socket.namespace.name) is not socket:
             return False
@@ -165,9 +175,9 @@ class Connection:
         codec = session.engine.codec
         if codec.is_text and socket.namespace.name == DEFAULT_NAMESPACE:
             self._default = socket
-        session.outbox.offer(
-            codec.control(Packet(PacketType.CONNECT, socket.namespace.name, data={"sid": socket.id}))
-        )
+        for message in first:
+            session.outbox.offer(message)
+        session.outbox.offer(codec.control(Packet(PacketType.CONNECT, socket.namespace.name, data=answer)))
         return True
 
     def refuse(self, socket: Socket, data: dict[str, Any]) -> None:
@@ -237,6 +247,7 @@ class Connection:
             await namespace.say_goodbye(socket, "disconnect", reason)
         else:
             socket.forget_rooms()
+        socket.end()
         namespace.maybe_remove()
 
     def warn(self, code: str, message: str) -> None:

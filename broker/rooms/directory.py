@@ -9,13 +9,19 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from broker.adapters.base import Adapter, Bus, BusHost, Gap
+from protocol.recovery import RecoveryRefusal
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
+from .logged import LoggedSocket
 from .namespace import Namespace
 from .parent import ParentNamespace, Predicate
+from .recovery import Recoveries
+from .socket import Socket
 
 if TYPE_CHECKING:
     from broker.sessions.engine import Engine
+
+    from .connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +32,16 @@ class Directory:
     Attributes:
         namespaces: Those there are now.
         on_new: Called with each new one.
+        recoveries: Keeps events and sessions; None if neither recovery nor room history is on.
         bus: Links them with those of other nodes; None if this is the only one.
         on_gap: Called with each time in which messages of other nodes may have been missed.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        settings = engine.settings
+        keeps = settings.recovery is not None or settings.history is not None
+        self.recoveries: Recoveries | None = Recoveries(engine) if keeps else None
         self._parents: list[ParentNamespace] = []
         self.namespaces: dict[str, Namespace] = {}
         self.on_new: list[Callable[[Namespace], Any]] = []
@@ -94,12 +104,31 @@ class Directory:
             logger.exception("the predicate for namespace %r failed", name[:64])
             return False
 
+    def new_socket(
+        self, socket_id: str, namespace: Namespace, connection: Connection, auth: dict[str, Any] | None
+    ) -> Socket:
+        """Make the socket of a client that asks to be let in."""
+        if self.recoveries is None:
+            return Socket(socket_id, namespace, connection, auth)
+        return LoggedSocket(socket_id, namespace, connection, auth, self.recoveries)
+
+    async def recover(self, socket: Socket, auth: Mapping[str, Any]) -> None:
+        """Give a socket the session that its client asks for, or note why not. Spec: SIO-REC-6."""
+        if isinstance(socket, LoggedSocket) and self.recoveries is not None:
+            socket.recovery_refused = await self.recoveries.recover(socket, auth)
+        else:
+            socket.recovery_refused = RecoveryRefusal.UNSUPPORTED
+        if socket.recovery_refused is not None:
+            self._engine.counters.recoveries[socket.recovery_refused.value] += 1
+
     async def end_presence(self) -> None:
         """Tell the last leaves of all namespaces: the broker closes."""
         for namespace in list(self.namespaces.values()):
             await namespace.end_presence()
 
     def _add(self, namespace: Namespace) -> Namespace:
+        if self.recoveries is not None:
+            self.recoveries.attach(namespace)
         self.namespaces[namespace.name] = namespace
         if self.bus is not None:
             namespace.link_to(self.bus)
@@ -109,6 +138,8 @@ class Directory:
 
     def _remove(self, namespace: Namespace) -> None:
         self.namespaces.pop(namespace.name, None)
+        if self.recoveries is not None:
+            self.recoveries.detach(namespace)
         if namespace.link is not None:
             namespace.link.close()
 

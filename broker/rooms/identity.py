@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +40,13 @@ def user_room(user: str) -> str:
     return USER_ROOM + user
 
 
-def _wall_clock() -> float:
+def without_user(rooms: Iterable[str]) -> frozenset[str]:
+    """Return rooms without that of the user."""
+    return frozenset(room for room in rooms if not room.startswith(USER_ROOM))
+
+
+def wall_clock() -> float:
+    """Return the time as others know it, in Unix seconds."""
     return datetime.now(UTC).timestamp()
 
 
@@ -93,6 +99,7 @@ class Identified(Inbound):
         known.identity = user
         if self.connected:
             self._appear(known)
+        self.noted()
 
     @property
     def claims(self) -> Mapping[str, Any]:
@@ -102,6 +109,7 @@ class Identified(Inbound):
     @claims.setter
     def claims(self, claims: Mapping[str, Any]) -> None:
         self._known().claims = claims
+        self.noted()
 
     @property
     def expires_at(self) -> float | None:
@@ -124,6 +132,7 @@ class Identified(Inbound):
         known.expires_at = when
         if self.connected:
             self._set_alarm(known)
+        self.noted()
 
     def refresh(
         self,
@@ -160,6 +169,9 @@ class Identified(Inbound):
         return self._pass
 
     # For the socket
+
+    def noted(self) -> None:
+        """Take note that something has changed that is kept with the session."""
 
     def check_expiry(self) -> None:
         """Keep out who has expired already: coming back with the same proof would not help.
@@ -201,8 +213,8 @@ class Identified(Inbound):
         """Return the seconds until it expires."""
         if known.expires_at is None:
             return math.inf
-        wall_clock = self._connection.session.engine.settings.wall_clock or _wall_clock
-        return known.expires_at - wall_clock()
+        clock = self._connection.session.engine.settings.wall_clock or wall_clock
+        return known.expires_at - clock()
 
     def _set_alarm(self, known: _Pass) -> None:
         if known.alarm is not None:

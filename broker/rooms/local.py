@@ -50,7 +50,7 @@ class LocalSide:
         """Send an event to sockets of this node."""
         namespace = self._namespace
         sockets = self._select(options)
-        if not sockets:
+        if not sockets and namespace.journal is None:
             return
         message = self._encode(event, options)
         if message is not None:
@@ -65,7 +65,10 @@ class LocalSide:
         try:
             if name in RESERVED_EVENTS:
                 raise TypeError(name)
-            message = namespace.encode_event(namespace.name, name, event[1:], ack_id)
+            if ack_id is None:
+                message = namespace.encode_broadcast(name, event[1:], options)
+            else:
+                message = namespace.encode_event(namespace.name, name, event[1:], ack_id)
         except TypeError:
             self._count_event("malformed bus message")
             return None

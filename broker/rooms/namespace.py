@@ -11,15 +11,19 @@ import trio
 
 from broker.adapters.base import Answers, Bus, Link
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import ConnectRefused, EventError
+from broker.flow.errors import BrokerError, ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.overflow import Policy
 from protocol import DisconnectReason
+from protocol.bus.options import BroadcastOptions
 
 from .broadcast import Broadcast, check_event
 from .fanout import FanOut
+from .history import RoomHistory
 from .index import RoomEvent, RoomIndex
+from .journal import Journal
 from .local import LocalSide
+from .logged import LoggedBroadcast
 from .presence import Presence
 from .verbs import Listening, Sending
 
@@ -45,6 +49,7 @@ class Namespace(Listening, Sending):
         sockets: Connected sockets by id.
         index: Who is in which room.
         fan_out: Delivers broadcasts.
+        journal: Keeps its events; None unless recovery or room history is on.
         link: The way to the same namespace on other nodes; None if there are none.
     """
 
@@ -59,6 +64,8 @@ class Namespace(Listening, Sending):
         self.fan_out = FanOut(engine)
         self.link: Link | None = None
         self.connecting = 0
+        self.journal: Journal | None = None
+        self._broadcast: type[Broadcast] = Broadcast
         self._registry = HandlerRegistry() if parent is None else parent.registry
         self._presence: Presence | None = None
         self.policies = self._registry.policies
@@ -98,7 +105,7 @@ class Namespace(Listening, Sending):
 
     def everyone(self) -> Broadcast:
         """Return the choice of all sockets."""
-        return Broadcast(self)
+        return self._broadcast(self)
 
     def next_ack_id(self) -> int:
         """Return a new ack id; shared by a broadcast's members, so that it is encoded once."""
@@ -153,6 +160,19 @@ class Namespace(Listening, Sending):
         for listener in self._registry.outgoing:
             listener(event, *args)
 
+    def encode_broadcast(self, event: str, args: Sequence[Any], options: BroadcastOptions) -> EncodedMessage:
+        """Encode what another node has sent, and keep it as this node keeps its own.
+
+        Raises:
+            TypeError: An argument has no form on the wire.
+        """
+        journal = self.journal
+        if journal is None:
+            return self.encode_event(self.name, event, args)
+        if options.volatile:
+            return journal.encode_volatile(event, args)
+        return journal.record(event, args, options.rooms, options.except_rooms)
+
     def link_to(self, bus: Bus) -> None:
         """Connect with the same namespace on other nodes."""
         self.link = bus.link(LocalSide(self))
@@ -169,6 +189,8 @@ class Namespace(Listening, Sending):
             self.link.room_deleted(socket.id)
 
     def _notice_room(self, event: RoomEvent, room: str, socket: Socket | None) -> None:
+        if self.journal is not None and socket is not None:
+            socket.moved(room, event == "join-room")
         if socket is None and self.link is not None:
             (self.link.room_created if event == "create-room" else self.link.room_deleted)(room)
         for listener in self._registry.rooms:
@@ -177,6 +199,32 @@ class Namespace(Listening, Sending):
             except Exception:
                 self.engine.counters.events["failed"] += 1
                 logger.exception("listener for rooms of %s failed", self.name)
+
+    def keep_events(self, journal: Journal) -> None:
+        """Keep what is sent from here on."""
+        self.journal = journal
+        self._broadcast = LoggedBroadcast
+
+    def history(self, room: str, *, since: str | None = None, limit: int | None = None) -> RoomHistory:
+        """Return the latest events that were sent to a room, oldest first.
+
+        Kept are events sent to this room by name, not to everyone, without an ack and not volatile. Nothing
+        comes between a `socket.join(room)` and this if nothing is awaited in between: what is live follows
+        what is returned without a gap and without a repetition, if the answer goes out first, as an ack does.
+
+        Args:
+            room: The room.
+            since: A position: events behind it are wanted, None wants all that are kept. Each event that a
+                client gets carries its position as its last argument.
+            limit: The most events to return; None returns all.
+
+        Raises:
+            BrokerError: Room history is off.
+            ValueError: `since` is no position, or `limit` is below 1.
+        """
+        if self.journal is None:
+            raise BrokerError("room history is off; turn it on by Settings(history=History())")
+        return self.journal.history(room, since, limit)
 
     async def server_side_emit(self, event: str, *args: Any, timeout: float | None = None) -> Answers[Any]:
         """Send an event to the other nodes of the cluster; there `on_server_event` has the handlers.
@@ -208,7 +256,7 @@ class Namespace(Listening, Sending):
         """
         self.connecting += 1
         try:
-            for middleware in self._registry.middlewares:
+            for middleware in () if socket.passes_middlewares else self._registry.middlewares:
                 result = middleware(socket)
                 if isawaitable(result):
                     await result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -15,6 +15,7 @@ from broker.flow.outbox import Verdict
 from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from broker.flow.request import Handshake
 from protocol import DisconnectReason
+from protocol.recovery import RecoveryRefusal
 
 from .broadcast import Broadcast, Direct, call_one, check_event, check_rooms
 from .identity import USER_ROOM, Identified
@@ -35,7 +36,9 @@ class Socket(Identified):
         namespace: Where it is.
         data: Anything the application wants to keep with it.
         connected: Whether it has been let in and has not left.
-        recovered: Whether it took the place of an earlier one; always False for now.
+        recovered: Whether its client has lost its connection and come back: id, rooms and data are those
+            from before, and it gets the events that it has missed.
+        recovery_refused: Why its client, which asked for that, got a new socket instead; else None.
     """
 
     __slots__ = (
@@ -46,6 +49,7 @@ class Socket(Identified):
         "data",
         "id",
         "recovered",
+        "recovery_refused",
         "was_connected",
     )
 
@@ -57,6 +61,7 @@ class Socket(Identified):
         self.data: dict[str, Any] = {}
         self.was_connected = False
         self.recovered = False
+        self.recovery_refused: RecoveryRefusal | None = None
         self._auth = auth
         self._handshake: Handshake | None = None
         self._ack_table: AckTable | None = None
@@ -124,9 +129,9 @@ class Socket(Identified):
 
         Cancellation: the event is queued whole or not at all.
         """
-        message = self.encode(event, args)
         await self.outbox.wait_room()
-        return self.offer(message)
+        # Encoded only now: an offset must not be given out before those of what goes first.
+        return self.emit(event, *args)
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
         """Send an event and wait for its ack.
@@ -169,6 +174,10 @@ class Socket(Identified):
         if namespace.policies.in_use or policy is not None:
             namespace.apply_policy(message, event, policy, asks=ack_id is not None)
         return message
+
+    def encode_volatile(self, event: str, args: tuple[Any, ...]) -> EncodedMessage:
+        """Encode an event that may be dropped."""
+        return self.encode(event, args)
 
     # Broadcasting
 
@@ -312,7 +321,7 @@ class Socket(Identified):
             ConnectRefused: What a middleware knows of the user has expired already.
         """
         self.check_expiry()
-        if not self._connection.let_in(self):
+        if not self._connection.let_in(self, self.first_messages(), self.answer()):
             return False
         self.connected = self.was_connected = True
         self._intercepted |= bool(self.namespace.registry.incoming)
@@ -321,6 +330,21 @@ class Socket(Identified):
         self.join(*rooms)
         self.come_online()
         return True
+
+    @property
+    def passes_middlewares(self) -> bool:
+        """Whether the middlewares need not look at it."""
+        return False
+
+    def first_messages(self) -> Iterable[EncodedMessage]:
+        """Return what goes out before the answer to CONNECT."""
+        return ()
+
+    def answer(self) -> dict[str, Any]:
+        """Return the answer to CONNECT. Spec: SIO-CON-3, SIO-REC-7."""
+        if self.recovery_refused is None:
+            return {"sid": self.id}
+        return {"sid": self.id, "recovery": self.recovery_refused.value}
 
     def refuse(self, message: str, data: Any) -> None:
         """Answer CONNECT_ERROR."""
@@ -336,6 +360,12 @@ class Socket(Identified):
         self.namespace.index.leave_all(self)
         self.go_offline(reason)
         self.cancel_all()
+
+    def moved(self, room: str, inside: bool) -> None:
+        """Take note that it has joined or left a room."""
+
+    def end(self) -> None:
+        """Take note that its last handler is done."""
 
     @property
     def is_idle(self) -> bool:

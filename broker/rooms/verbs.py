@@ -147,6 +147,15 @@ class Listening(ABC):
         self.registry.rooms.append(listener)
         return listener
 
+    def on_session_expired(self, listener: Callable[..., Any]) -> Callable[..., Any]:
+        """Call this once for each lost session that was kept and is over: `listener(session)`.
+
+        A plain function; it gets an `ExpiredSession`. Only with `Settings(recovery=...)`: `disconnect` tells
+        that a connection is lost, this that its client will not get its socket back.
+        """
+        self.registry.expired.append(listener)
+        return listener
+
 
 class Sending(ABC):
     """Choosing sockets and sending to them."""

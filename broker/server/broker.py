@@ -24,6 +24,7 @@ from broker.flow.settings import Settings
 from broker.rooms.broadcast import Broadcast
 from broker.rooms.connection import Connection
 from broker.rooms.directory import Directory
+from broker.rooms.history import RoomHistory
 from broker.rooms.namespace import Namespace
 from broker.rooms.parent import ParentNamespace, Predicate
 from broker.rooms.presence import Presence
@@ -42,7 +43,7 @@ from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
 from .listener import Listener, describe, open_listeners
 from .static_client import StaticClient
-from .statistics import Statistics, take_statistics
+from .statistics import Statistics, collect
 from .trio_websockets import serve_trio_websocket
 
 
@@ -153,6 +154,10 @@ class Broker(Listening, Sending):
         """Send an event to the other nodes of the cluster; see `Namespace.server_side_emit`."""
         return await self._main.server_side_emit(event, *args, timeout=timeout)
 
+    def history(self, room: str, *, since: str | None = None, limit: int | None = None) -> RoomHistory:
+        """Return the latest events of a room of the default namespace; see `Namespace.history`."""
+        return self._main.history(room, since=since, limit=limit)
+
     def on_gap(self, listener: Callable[[Gap], Any]) -> Callable[[Gap], Any]:
         """Call this, a plain function, after a time in which messages between nodes may have been lost."""
         self._directory.on_gap.append(listener)
@@ -181,6 +186,8 @@ class Broker(Listening, Sending):
             await self._nursery.start(self._engine.run)
             if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
+            if self._directory.recoveries is not None:
+                await self._nursery.start(self._directory.recoveries.run)
         except BaseException:
             # Failed or cancelled here, there is no exit that would close the nursery.
             await self._leave_scope()  # noqa: ASYNC102 - everything in it is cancelled
@@ -365,7 +372,7 @@ class Broker(Listening, Sending):
 
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
-        return take_statistics(self._engine, self._directory)
+        return collect(self._engine, self._directory)
 
 
 def _describe(listening: list[socket.socket], scheme: str) -> Server:

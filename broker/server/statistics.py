@@ -1,4 +1,4 @@
-"""The figures of a broker at one moment."""
+"""What a broker counts, as figures of one moment."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Statistics:
         violations: Ended sessions, by what the peer did wrong.
         acks: Calls without an answer, by outcome.
         events: Events without a good end, by cause.
+        recoveries: What became of lost sessions and of clients that asked for theirs.
     """
 
     sessions: int
@@ -35,9 +36,10 @@ class Statistics:
     violations: Counter[str]
     acks: Counter[str]
     events: Counter[str]
+    recoveries: Counter[str]
 
 
-def take_statistics(engine: Engine, directory: Directory) -> Statistics:
+def collect(engine: Engine, directory: Directory) -> Statistics:
     """Return the figures of this moment."""
     counters = engine.counters
     return Statistics(
@@ -50,4 +52,5 @@ def take_statistics(engine: Engine, directory: Directory) -> Statistics:
         violations=counters.violations.copy(),
         acks=counters.acks.copy(),
         events=counters.events.copy(),
+        recoveries=counters.recoveries.copy(),
     )

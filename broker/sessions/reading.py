@@ -43,6 +43,7 @@ class Reading(ABC):
         reason: Why it ended; None while it is open.
         held: What was received and waits, while reading is paused on a shared reader.
         mid_message: Whether a begun message is held to its deadline.
+        ponged: Whether a PONG has come since the last PING.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Reading(ABC):
         "held",
         "mid_message",
         "outbox",
+        "ponged",
         "reason",
         "state",
         "transport",
@@ -73,7 +75,7 @@ class Reading(ABC):
         self.mid_message = False
         self._engine = engine
         self._nursery: trio.Nursery | None = None
-        self._pinged = False
+        self._pinged = self.ponged = False
         self._paused: trio.Event | None = None
         self._pauses = 0
         self._pushed_back: Iterator[Received] | None = None
@@ -169,7 +171,8 @@ class Reading(ABC):
             received = await transport.receive()
             if self.mid_message or not received or type(received[-1]) is not bytes:
                 self.watch(received)
-            self.meter(len(received))
+            if self._engine.rates is not None:
+                self.meter(len(received))
             return iter(received)
         except TransportEnded as ended:
             if transport is self.transport:
@@ -227,6 +230,7 @@ class Reading(ABC):
             return None
         action = PACKETS[self.state][packet.type]
         if action is PacketAction.HEARTBEAT:
+            self.ponged = True
             if self._paused is None:
                 self._engine.timers.pong(self)
         elif action is PacketAction.DELIVER:
@@ -274,7 +278,7 @@ class Reading(ABC):
 
     def ping(self) -> None:
         """Send a PING, ahead of what waits. Spec: EIO-HB-1, EIO-HB-9."""
-        self._pinged = True
+        self._pinged, self.ponged = True, False
         self.transport.expect_pong()
         self.outbox.offer_urgent(_PING_MESSAGE)
 

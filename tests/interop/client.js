@@ -11,6 +11,8 @@ const brokers = {
   narrow: process.env.BROKER_NARROW,
   msgpack: process.env.BROKER_MSGPACK,
   mortal: process.env.BROKER_MORTAL,
+  recovering: process.env.BROKER_RECOVERING,
+  recovering_msgpack: process.env.BROKER_RECOVERING_MSGPACK,
 };
 const mode = process.env.BROKER_TRANSPORT ?? "upgrade";
 const transports = { polling: ["polling"], websocket: ["websocket"], upgrade: ["polling", "websocket"] }[mode];

@@ -176,6 +176,17 @@ async def acks_to_the_server(peer: Peer) -> None:
 
 
 @check
+async def a_broker_that_recovers_is_one_like_any_other(peer: Peer) -> None:
+    """This client knows nothing of recovery: it is let in anew, and sees the offsets as arguments."""
+    one = await peer.connect(broker="recovering")
+    await one.emit("echo", 1, b"bytes")
+    *args, offset = await one.next("echo")
+    same(args, [1, b"bytes"])
+    same(offset.replace("-", "").isdecimal(), True)
+    same(await one.ask("ack", "no offset here"), "no offset here")
+
+
+@check
 async def typed_errors(peer: Peer) -> None:
     one = await peer.connect()
     wanted = {"error": {"code": "no_such_thing", "message": "there is none", "data": {"tried": [1, 2]}}}

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import trio
 import trio.lowlevel
 
-from broker import NO_ACK, Broker, ConnectRefused, DisconnectReason, EventError, Socket
+from broker import NO_ACK, Broker, ConnectRefused, DisconnectReason, EventError, Recovery, Socket
 
 
 class Reasons:
@@ -402,6 +402,8 @@ class Stage:
         narrow: Small payloads, a cookie, and only polling's worth of room.
         msgpack: Speaks `socket.io-msgpack-parser`.
         mortal: Dies and comes back at `POST main/restart?pause=SECONDS`.
+        recovering: Keeps lost sessions for two seconds.
+        recovering_msgpack: The same with the other parser.
     """
 
     main: str
@@ -409,6 +411,8 @@ class Stage:
     narrow: str
     msgpack: str
     mortal: str
+    recovering: str
+    recovering_msgpack: str
 
     def environment(self) -> dict[str, str]:
         return {f"BROKER_{name.upper()}": url for name, url in vars(self).items()}
@@ -423,6 +427,9 @@ async def run_stage(task_status: trio.TaskStatus[Stage]) -> None:
     narrow = make_broker(reasons, max_payload_bytes=2_000, cookie="sticky")
 
     msgpack = make_broker(reasons, parser="msgpack")
+    recovery = Recovery(window=2.0)
+    recovering = make_broker(reasons, recovery=recovery)
+    recovering_msgpack = make_broker(reasons, recovery=recovery, parser="msgpack")
 
     async def control(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -449,5 +456,7 @@ async def run_stage(task_status: trio.TaskStatus[Stage]) -> None:
                 narrow=await url(narrow),
                 msgpack=await url(msgpack),
                 mortal=await nursery.start(mortal.run),
+                recovering=await url(recovering),
+                recovering_msgpack=await url(recovering_msgpack),
             )
         )
