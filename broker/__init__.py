@@ -22,6 +22,7 @@ from .flow.errors import (
     EventError,
     NotRunning,
     TooManyAcks,
+    Unanswered,
 )
 from .flow.outbox import Verdict
 from .flow.readiness import Readiness
@@ -95,6 +96,7 @@ __all__ = [
     "Statistics",
     "TooManyAcks",
     "TrioEmitter",
+    "Unanswered",
     "Verdict",
     "open_client",
     "open_emitter",

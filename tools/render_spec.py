@@ -155,18 +155,19 @@ def render_refusals() -> str:
 
 def render_violations() -> str:
     """The table of violations."""
-    header = ["word", "text", "disconnect reason", "close code"]
+    header = ["code", "word", "text", "disconnect reason", "close code"]
     rows = [
-        [f"`{row.name}`", row.text, f"`{row.reason.value}`", int(row.close_code)] for row in reasons.Violation
+        [row.code, f"`{row.name}`", row.text, f"`{row.reason.value}`", int(row.close_code)]
+        for row in reasons.Violation
     ]
     return table(header, rows)
 
 
 def render_reasons() -> str:
     """The table of disconnect reasons of the server."""
-    header = ["name", "text", "close code", "a stock client comes back"]
+    header = ["code", "name", "text", "close code", "a stock client comes back"]
     rows = [
-        [f"`{row.name}`", f"`{row.value}`", int(row.close_code), "yes" if row.retryable else "no"]
+        [row.code, f"`{row.name}`", f"`{row.value}`", int(row.close_code), "yes" if row.retryable else "no"]
         for row in reasons.DisconnectReason
     ]
     return table(header, rows)

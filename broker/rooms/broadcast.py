@@ -14,7 +14,7 @@ from broker.adapters.base import Answers, Link
 from broker.adapters.errors import BusUnavailable
 from broker.flow.acks import AckWaiter, single_value
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import BrokerError, Disconnected
+from broker.flow.errors import BrokerError, Disconnected, Unanswered
 from broker.flow.outbox import Verdict
 from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from protocol.bus.options import BroadcastOptions
@@ -374,16 +374,24 @@ class Direct:
 
 async def call_one(socket: Socket, message: EncodedMessage, ack_id: int, timeout: float) -> Any:
     """Send a message to one socket and wait for its ack; see `Socket.call`."""
+    counted = socket.namespace.engine.counters.acks
     if socket.leaving is not None:
         await trio.lowlevel.checkpoint()
+        counted["disconnected"] += 1
         raise Disconnected(socket.leaving)
     if not socket.connected:
         await trio.lowlevel.checkpoint()
         raise BrokerError("the socket is not in its namespace yet: it cannot be called in a middleware")
     waiter = AckWaiter()
-    socket.acks.expect(ack_id, waiter.settle)
     try:
+        socket.acks.expect(ack_id, waiter.settle)
         socket.offer(message)
         return single_value(await waiter.wait(timeout))
+    except Unanswered as error:
+        counted[error.word] += 1
+        raise
+    except trio.Cancelled:
+        counted["cancelled"] += 1
+        raise
     finally:
         socket.acks.forget(ack_id)
