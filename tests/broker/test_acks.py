@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import trio
-from bench.hold.acks import measure_acks
 from trio.testing import wait_all_tasks_blocked
 
+from bench.hold.acks import measure_acks
 from broker import AckTimeout, Broker, Disconnected, Limits, Socket
 from broker.testing import open_harness
 from broker.testing.plugin import run_virtual
