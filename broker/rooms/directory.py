@@ -61,7 +61,7 @@ class Directory:
         self.bus = adapter.bus(self._bus_host)
         self._engine.readiness.check("bus")(self._check_bus)
         for namespace in self.namespaces.values():
-            namespace.link_to(self.bus)
+            namespace.link_to(self.bus, self._node)
 
     def _check_bus(self) -> str | None:
         """Say that the other nodes are out of reach; not why, since anybody may ask."""
