@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ class ServerProcess:
             partial(trio.run_process, command, check=False, env=environment, cwd=ROOT, stderr=subprocess.PIPE)
         )
         assert process.stderr is not None
-        lines = read_lines(process.stderr)
+        lines = Lines(process.stderr)
         async for line in lines:
             listening = re.search(r"listening on http://127\.0\.0\.1:(\d+)", line)
             if listening:
@@ -94,15 +93,27 @@ class ServerProcess:
         return await self.start(nursery, record)
 
 
-async def read_lines(stream: trio.abc.ReceiveStream) -> AsyncIterator[str]:
-    rest = b""
-    async for data in stream:
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            yield line.decode()
+class Lines:
+    """The lines that a process writes."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        self._stream = stream
+        self._rest = b""
+
+    def __aiter__(self) -> Lines:
+        return self
+
+    async def __anext__(self) -> str:
+        while b"\n" not in self._rest:
+            data = await self._stream.receive_some()
+            if not data:
+                raise StopAsyncIteration
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
 
 
-async def drop(lines: AsyncIterator[str]) -> None:
+async def drop(lines: Lines) -> None:
     async for _ in lines:
         pass
 
@@ -118,7 +129,7 @@ class Clients:
 
     async def listen(self, output: trio.abc.ReceiveStream) -> None:
         """Note what they tell."""
-        async for line in read_lines(output):
+        async for line in Lines(output):
             told = json.loads(line)
             self.told = told.get("told", self.told)
             self.acked = told.get("acked", self.acked)
