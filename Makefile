@@ -48,7 +48,7 @@ help:
 	@echo 'make conformance  judge this broker with the conformance kit, served in four ways'
 	@echo 'make conformance-peers, -clients, -mutants  judge other servers; clients; the kit itself'
 	@echo 'make bench   measure and print the comparison table'
-	@echo 'make hold    measure that it holds, and write the table of docs/reliability.md: 45 minutes'
+	@echo 'make hold    measure that it holds, and write the table of docs/reliability.md: 50 minutes'
 	@echo '             (HOLD_ARGS="--figures idle --minutes-idle 1" for some of it)'
 	@echo 'make fix     format the code and mend what the linter can mend'
 	@echo 'make wheel   build the wheel into dist/'
@@ -165,7 +165,7 @@ $(NODE_MODULES): $(INTEROP)/package.json $(INTEROP)/package-lock.json
 	fi
 
 system:
-	@sh tools/system_packages.sh chromium redis-server
+	@sh tools/system_packages.sh chromium redis-server nginx
 
 # Exit code 3: the bundle cannot be had here, which the tool has said; the tests of it skip themselves.
 bundle: $(RUNTIME)

@@ -189,18 +189,23 @@ def running_server(name: str, cpu: int) -> Iterator[Server]:
     Raises:
         MeasureError: if it ends or does not accept within ``START_TIMEOUT``.
     """
-    port = _free_port()
+    port = free_port()
     command = ["taskset", "-c", str(cpu), *COMMANDS[name], str(port)]
     with (
         tempfile.TemporaryFile("w+") as errors,
         child(command, ROOT, stdout=subprocess.DEVNULL, stderr=errors) as process,
     ):
         server = Server(process, port, errors)
-        _wait_until_accepting(server)
+        wait_until_accepting(server)
         yield server
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens at.
+
+    Raises:
+        MeasureError: if there is none.
+    """
     for port in itertools.islice(_ports, 1000):
         with socket.socket() as probe:
             try:
@@ -211,7 +216,12 @@ def _free_port() -> int:
     raise MeasureError("no free port")
 
 
-def _wait_until_accepting(server: Server) -> None:
+def wait_until_accepting(server: Server) -> None:
+    """Wait until a server accepts connections.
+
+    Raises:
+        MeasureError: if it ends or does not within ``START_TIMEOUT``.
+    """
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         server.check_alive()

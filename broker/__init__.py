@@ -22,6 +22,7 @@ from .flow.errors import (
     EventError,
     NotRunning,
     TooManyAcks,
+    Unanswered,
 )
 from .flow.outbox import Verdict
 from .flow.readiness import Readiness
@@ -37,7 +38,8 @@ from .rooms.presence import Presence, PresenceChange
 from .rooms.recovery import ExpiredSession
 from .rooms.remote import RemoteSocket
 from .rooms.socket import Socket
-from .server.broker import Broker, Server
+from .server.addresses import Server
+from .server.broker import Broker
 from .server.engine_hooks import HttpResponse
 from .server.statistics import Statistics
 
@@ -94,6 +96,7 @@ __all__ = [
     "Statistics",
     "TooManyAcks",
     "TrioEmitter",
+    "Unanswered",
     "Verdict",
     "open_client",
     "open_emitter",

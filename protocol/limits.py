@@ -72,7 +72,11 @@ class Limits:
     bus_buffer_bytes: int = 8_388_608  # what waits for a bus that is away; 8 outboxes
     bus_requests: int = 1_000  # questions of one namespace that wait for other nodes
     bus_tasks: int = 1_000  # server-side events and acks of one namespace at work for other nodes
+    presence_lease_time: float = 10.0  # how long users of a node that is not heard of any more stay online
     bus_ack_timeout: float = 300.0  # how long another node may have this one wait for acks
+
+    # What one process of a server may wait for another.
+    handover_timeout: float = 5.0  # a connection or request must be handed over by then
 
     # How long an ending may take.
     cleanup_timeout: float = 5.0  # handlers after cancellation and the disconnect handler

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum, StrEnum
 from typing import NamedTuple
 
+from . import codes
+
 
 class CloseCode(IntEnum):
     """WebSocket close codes that the broker sends. Spec: RFC 6455 section 7.4.1."""
@@ -42,6 +44,11 @@ class DisconnectReason(StrEnum):
     HANDLER_STALLED = "handler stalled"
     LIMIT_EXCEEDED = "limit exceeded"
     IDENTITY_EXPIRED = "identity expired"
+
+    @property
+    def code(self) -> int:
+        """Its stable number; see `protocol.codes`."""
+        return codes.REASONS[self.name]
 
     @property
     def close_code(self) -> CloseCode:
@@ -123,6 +130,8 @@ class Refusal(Enum):
     BAD_HTTP = RefusalRow(109, 400, "Malformed HTTP request")
     ADDRESS_OVERLOADED = RefusalRow(110, 429, "Too many sessions from this address")
     WEBSOCKET_VERSION = RefusalRow(111, 426, "WebSocket version not supported")
+    SESSION_ELSEWHERE = RefusalRow(112, 421, "Session is on another server")
+    OWNER_SILENT = RefusalRow(113, 504, "The process of the session does not answer")
 
     @property
     def code(self) -> int:
@@ -220,11 +229,27 @@ class Violation(Enum):
         return self.value[1]
 
     @property
+    def code(self) -> int:
+        """Its stable number; see `protocol.codes`."""
+        return codes.VIOLATIONS[self.name]
+
+    @property
     def close_code(self) -> CloseCode:
         """The WebSocket close code."""
         return _VIOLATION_CLOSE_CODES.get(self, CloseCode.PROTOCOL_ERROR)
 
 
+def describe_end(reason: DisconnectReason, text: str) -> dict[str, int | str]:
+    """Return what a polling client is told of an end: `code` and `message`. Spec: EIO-CLOSE-3.
+
+    Args:
+        reason: Why it ended.
+        text: The phrase for it: that of the violation, if there was one.
+    """
+    return {"code": _CODES_BY_TEXT.get(text, reason.code), "message": text}
+
+
+_CODES_BY_TEXT = {violation.text: violation.code for violation in Violation}
 _VIOLATION_CLOSE_CODES = {
     Violation.BAD_TEXT: CloseCode.INVALID_TEXT,
     Violation.MESSAGE_TOO_BIG: CloseCode.TOO_BIG,

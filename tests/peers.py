@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import ssl
 import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -31,6 +32,7 @@ DEADLINE = 5.0
 
 ENGINE_PATH = "/socket.io/?EIO=4"
 SEPARATOR = "\x1e"
+_WHY = re.compile(r"(?<![^\x1e])1\{[^\x1e]*$")
 
 Headers = Iterable[tuple[str, str]]
 
@@ -111,8 +113,14 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as text."""
-        return self.body.decode()
+        """The body as text; of a CLOSE only the digit, see `told` for what stands behind it."""
+        return _WHY.sub("1", self.body.decode())
+
+    @property
+    def told(self) -> Any:
+        """What a CLOSE at the end of the body says of the end of the session."""
+        found = _WHY.search(self.body.decode())
+        return None if found is None else json.loads(found[0][1:])
 
     @property
     def json(self) -> Any:

@@ -7,7 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from protocol import CloseCode, DisconnectReason, Refusal, Violation
+import pytest
+
+from broker import AckTimeout, Disconnected, TooManyAcks
+from broker.rooms.identity import CHANGED_CODE, EXPIRED_CODE
+from protocol import CloseCode, DisconnectReason, Refusal, Violation, codes
 from protocol.recovery import RecoveryRefusal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,8 +51,8 @@ def test_close_codes() -> None:
     }
 
 
-def nodes() -> Iterator[ast.AST]:
-    for folder in ("broker", "protocol"):
+def nodes(*folders: str) -> Iterator[ast.AST]:
+    for folder in folders or ("broker", "protocol"):
         for path in (ROOT / folder).rglob("*.py"):
             yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
@@ -93,3 +97,53 @@ def test_causes_of_events() -> None:
 
 def test_words_about_recovery() -> None:
     assert set(rows("Recoveries")) == {str(one) for one in RecoveryRefusal} | counted("recoveries")
+
+
+def test_outcomes_of_acks() -> None:
+    words = {one.word for one in (AckTimeout, Disconnected, TooManyAcks)}
+    assert set(rows("Acks")) == counted("acks") | words | {"cancelled"}
+
+
+def test_words_of_error_answers() -> None:
+    assert set(rows("Error answers")) == set(codes.ANSWERS)
+    given_words = {
+        node.args[0].value
+        for node in nodes("broker/flow", "broker/rooms")
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("EventError", "error_answer")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert given_words | {CHANGED_CODE, EXPIRED_CODE} == set(codes.ANSWERS)
+
+
+GROUPS = {
+    "reason": (codes.REASONS, {one.name for one in DisconnectReason}, 200),
+    "violation": (codes.VIOLATIONS, {one.name for one in Violation}, 300),
+    "drop": (codes.DROPS, set(rows("Drops")), 400),
+    "ack": (codes.ACKS, set(rows("Acks")), 500),
+    "event": (codes.EVENTS, set(rows("Events")), 600),
+    "recovery": (codes.RECOVERIES, set(rows("Recoveries")), 700),
+    "answer": (codes.ANSWERS, set(rows("Error answers")), 800),
+}
+
+
+@pytest.mark.parametrize("kind", GROUPS)
+def test_every_word_has_a_number(kind: str) -> None:
+    """A new word goes to the end of its group in protocol/codes.py and of the table `Numbers`."""
+    numbers, words, start = GROUPS[kind]
+    assert set(numbers) == words
+    assert list(numbers.values()) == list(range(start, start + len(numbers)))
+
+
+def test_the_page_lists_every_number() -> None:
+    listed = re.findall(r"^\| (\d+) \| (\w+) \| `([^`]+)` \|$", SECTIONS["Numbers"], re.MULTILINE)
+    known = [(str(number), kind, word) for kind, group in GROUPS.items() for word, number in group[0].items()]
+    assert listed == known
+
+
+def test_no_number_is_given_out_twice() -> None:
+    numbers = [one.code for one in Refusal]
+    numbers += [number for group in GROUPS.values() for number in group[0].values()]
+    assert len(set(numbers)) == len(numbers)

@@ -50,6 +50,8 @@ REFUSAL_CLAUSES: dict[reasons.Refusal, str] = {
     reasons.Refusal.BAD_HTTP: "EIO-HTTP-5, WS-1",
     reasons.Refusal.ADDRESS_OVERLOADED: "EIO-HS-16",
     reasons.Refusal.WEBSOCKET_VERSION: "WS-1",
+    reasons.Refusal.SESSION_ELSEWHERE: "EIO-SID-5",
+    reasons.Refusal.OWNER_SILENT: "EIO-SID-5",
 }
 
 # Moves of a namespace that no packet of the client makes, and where its packets lead to.
@@ -153,18 +155,19 @@ def render_refusals() -> str:
 
 def render_violations() -> str:
     """The table of violations."""
-    header = ["word", "text", "disconnect reason", "close code"]
+    header = ["code", "word", "text", "disconnect reason", "close code"]
     rows = [
-        [f"`{row.name}`", row.text, f"`{row.reason.value}`", int(row.close_code)] for row in reasons.Violation
+        [row.code, f"`{row.name}`", row.text, f"`{row.reason.value}`", int(row.close_code)]
+        for row in reasons.Violation
     ]
     return table(header, rows)
 
 
 def render_reasons() -> str:
     """The table of disconnect reasons of the server."""
-    header = ["name", "text", "close code", "a stock client comes back"]
+    header = ["code", "name", "text", "close code", "a stock client comes back"]
     rows = [
-        [f"`{row.name}`", f"`{row.value}`", int(row.close_code), "yes" if row.retryable else "no"]
+        [row.code, f"`{row.name}`", f"`{row.value}`", int(row.close_code), "yes" if row.retryable else "no"]
         for row in reasons.DisconnectReason
     ]
     return table(header, rows)

@@ -182,12 +182,19 @@ class Link(Protocol):
     async def fetch_sockets(self, options: BroadcastOptions) -> Answers[dict[str, Any]]:
         """Ask the other nodes for their sockets; each as `LocalNamespace.describe` tells of it."""
 
-    async def server_side_emit(self, event: Sequence[Any], timeout: float | None) -> Answers[Any]:
-        """Send an event to the other nodes themselves.
+    def server_side_send(self, event: Sequence[Any]) -> bool:
+        """Send an event to the other nodes themselves, and want no answers.
+
+        Raises:
+            TypeError: An argument has no form on the bus.
+        """
+
+    async def server_side_emit(self, event: Sequence[Any], timeout: float) -> Answers[Any]:
+        """Send an event to the other nodes themselves, and gather their answers.
 
         Args:
             event: Name and arguments.
-            timeout: Seconds to wait for an answer of each; None wants no answers.
+            timeout: Seconds to wait.
 
         Raises:
             TypeError: An argument has no form on the bus.

@@ -122,12 +122,12 @@ class ClusterLink:
         request, silent = await self._ask(MessageType.FETCH_SOCKETS, self._timeout, options=options)
         return Answers(request.values, silent)
 
-    async def server_side_emit(self, event: Sequence[Any], timeout: float | None) -> Answers[Any]:
-        """Send an event to the other nodes themselves."""
-        if timeout is None:
-            taken = self._carrier.publish(self._message(MessageType.SERVER_SIDE_EMIT, event=event))
-            await trio.lowlevel.checkpoint()
-            return Answers() if taken else Answers(silent=("?",))
+    def server_side_send(self, event: Sequence[Any]) -> bool:
+        """Send an event to the other nodes themselves, and want no answers."""
+        return self._carrier.publish(self._message(MessageType.SERVER_SIDE_EMIT, event=event))
+
+    async def server_side_emit(self, event: Sequence[Any], timeout: float) -> Answers[Any]:
+        """Send an event to the other nodes themselves, and gather their answers."""
         request, silent = await self._ask(MessageType.SERVER_SIDE_EMIT, timeout, event=event)
         return Answers(request.values, silent)
 

@@ -7,6 +7,9 @@ import json
 import math
 from typing import Any, NamedTuple
 
+from broker.server.workers import Place
+from protocol.engineio.owner import NODES, WORKERS
+
 DEFAULT_PORT = 3000
 DEFAULT_HOST = "127.0.0.1"
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -96,6 +99,28 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help=f"HOST:PORT, [IPV6]:PORT or unix:/path; may be repeated (default {DEFAULT_HOST}:{DEFAULT_PORT})",
     )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=1,
+        metavar="N",
+        help=f"processes that serve together, at most {WORKERS}; see docs/workers.md (default 1)",
+    )
+    parser.add_argument(
+        "--node",
+        type=_node,
+        metavar="N",
+        help="the number of this server among several behind a load balancer; see docs/workers.md",
+    )
+    parser.add_argument(
+        "--peer",
+        type=_peer,
+        action="append",
+        default=[],
+        metavar="N=HOST:PORT",
+        help="where another of them takes plain HTTP; may be repeated, needs --node",
+    )
+    parser.add_argument("--worker", type=Place.from_text, help=argparse.SUPPRESS)  # the supervisor gives it
     parser.add_argument("--config", metavar="FILE", help="settings for a function that takes them")
     parser.add_argument("--app", metavar="MODULE:ATTRIBUTE", help="the ASGI application for all other paths")
     parser.add_argument("--certfile", metavar="FILE", help="TLS certificate chain, PEM")
@@ -210,6 +235,20 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, found {text!r}")
     return int(text)
+
+
+def _node(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= NODES:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to {NODES - 1}, found {text!r}")
+    return int(text)
+
+
+def _peer(text: str) -> tuple[int, Address]:
+    number, _, address = text.partition("=")
+    parsed = parse_address(address)
+    if parsed.host is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not N=HOST:PORT")
+    return _node(number), parsed
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

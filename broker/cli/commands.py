@@ -8,10 +8,12 @@ import logging
 import os
 import ssl
 import sys
+from pathlib import Path
 from typing import Any
 
 import trio
 
+from broker import Broker
 from broker.cli import logs
 from broker.cli.arguments import DEFAULT_HOST, DEFAULT_PORT, Address
 from broker.cli.errors import CommandError
@@ -19,6 +21,9 @@ from broker.cli.loading import load_application, load_broker
 from broker.cli.screen import Screen
 from broker.cli.serving import Service, run
 from broker.flow.settings import ConfigError, Settings
+from broker.server.neighbours import Neighbours
+from broker.server.workers import Place
+from protocol.engineio.owner import Owner
 
 logger = logging.getLogger("broker.cli")
 
@@ -74,21 +79,45 @@ def serve(arguments: argparse.Namespace) -> int:
     Raises:
         CommandError: The broker cannot be found or made, its settings are wrong, or it cannot listen.
     """
-    logs.configure(arguments.log_level, arguments.log_format)
+    addresses = arguments.bind or [Address(f"{DEFAULT_HOST}:{DEFAULT_PORT}", DEFAULT_HOST, DEFAULT_PORT)]
+    if arguments.workers > 1 and arguments.worker is None:
+        from broker.cli.supervising import supervise_workers  # a single process does without
+
+        return supervise_workers(arguments, addresses)
+    place: Place | None = arguments.worker
+    if arguments.peer and arguments.node is None:
+        raise CommandError("--peer needs --node, the number of this server")
+    logs.configure(arguments.log_level, arguments.log_format, worker=place.number if place else None)
     try:
         broker = load_broker(arguments.target, arguments.config)
     except ConfigError as error:
         raise CommandError(*error.problems) from error
+    if place is not None:
+        addresses = [Address(f"fd:{number}") for number in place.listening]
+    _settle(broker, place, arguments)
     service = Service(
         broker=broker,
-        addresses=arguments.bind or [Address(f"{DEFAULT_HOST}:{DEFAULT_PORT}", DEFAULT_HOST, DEFAULT_PORT)],
+        addresses=addresses,
         app=None if arguments.app is None else load_application(arguments.app),
         ssl_context=_tls(arguments.certfile, arguments.keyfile),
         drain_timeout=arguments.drain_timeout,
+        place=place,
     )
     for line in broker.settings.describe():
-        logger.info("%s", line)
+        # All workers have the same.
+        logger.log(logging.DEBUG if place is not None and place.number else logging.INFO, "%s", line)
     return trio.run(functools.partial(run, service))
+
+
+def _settle(broker: Broker, place: Place | None, arguments: argparse.Namespace) -> None:
+    """Tell a broker of the other workers of its server, and of the other nodes."""
+    if place is None and arguments.node is None:
+        return
+    peers = {number: (address.host, address.port) for number, address in arguments.peer}
+    owner = Owner(arguments.node or 0, place.number if place else 0)
+    folder = Path(place.folder) if place else None
+    count = place.count if place else 1
+    broker.settle_beside(Neighbours(owner, folder, broker.settings.limits, peers, count))
 
 
 def connect(arguments: argparse.Namespace) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
@@ -17,6 +18,7 @@ from attrs import field, frozen
 from broker import Broker
 from broker.cli.arguments import Address
 from broker.cli.errors import EXIT_FAILED, CommandError
+from broker.server.workers import Place, watch_supervisor
 
 logger = logging.getLogger("broker.cli")
 
@@ -37,6 +39,7 @@ class Service:
         app: The ASGI application for all other paths, or None.
         ssl_context: TLS for all TCP addresses, or None.
         drain_timeout: Seconds that connections may take to end.
+        place: Its place among the processes of a server; None if it is alone.
     """
 
     broker: Broker
@@ -44,6 +47,7 @@ class Service:
     app: Any = None
     ssl_context: ssl.SSLContext | None = None
     drain_timeout: float = 30.0
+    place: Place | None = None
 
 
 async def run(service: Service, *, task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED) -> int:
@@ -70,7 +74,7 @@ async def run(service: Service, *, task_status: trio.TaskStatus[Any] = trio.TASK
             if failures:
                 nursery.cancel_scope.cancel()
             else:
-                logger.info("listening on %s (Ctrl-C to end)", " ".join(server.urls))
+                _announce(service, server, nursery)
                 task_status.started(server)
                 await _wait_signal(signals)
                 logger.info(
@@ -80,9 +84,24 @@ async def run(service: Service, *, task_status: trio.TaskStatus[Any] = trio.TASK
                 await service.broker.drain(deadline=service.drain_timeout)
                 nursery.cancel_scope.cancel()
     if failures:
-        raise CommandError(*(told(error, service) for error in failures), exit_code=EXIT_FAILED)
+        addresses = service.addresses
+        raise CommandError(*(told(error, addresses) for error in failures), exit_code=EXIT_FAILED)
     logger.info("ended")
     return 0
+
+
+def _announce(service: Service, server: Any, nursery: trio.Nursery) -> None:
+    if service.place is None:
+        logger.info("listening on %s (Ctrl-C to end)", " ".join(server.urls))
+        return
+    logger.info("ready, process %d", os.getpid())
+    nursery.start_soon(_end_with_supervisor, service.place, nursery.cancel_scope)
+
+
+async def _end_with_supervisor(place: Place, scope: trio.CancelScope) -> None:
+    await watch_supervisor(socket.socket(fileno=place.control))
+    logger.warning("the supervisor is gone")
+    scope.cancel()
 
 
 def _startable(service: Service) -> Callable[..., Awaitable[Any]]:
@@ -115,9 +134,9 @@ def _leaves(group: BaseExceptionGroup[OSError]) -> list[OSError]:
     return leaves
 
 
-def told(error: OSError, service: Service) -> str:
+def told(error: OSError, addresses: Sequence[Address]) -> str:
     """Return the sentence that says where it could not listen, and why."""
-    where = ", ".join(address.text for address in service.addresses)
+    where = ", ".join(address.text for address in addresses)
     if isinstance(error, socket.gaierror):
         return f"cannot listen on {where}: the name of the host is not known"
     why = _TOLD.get(error.errno or 0, error.strerror or str(error))

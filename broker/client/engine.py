@@ -11,6 +11,7 @@ from broker.flow.encoded import EncodedMessage
 from broker.flow.outbox import Verdict
 from protocol import ClientReason
 from protocol.engineio.packet import PING_PROBE, PONG, PROBE, UPGRADE, Packet, PacketType
+from protocol.jsontext import load
 
 from .errors import TransportFailed
 from .handshake import Opened, read_opened
@@ -201,7 +202,7 @@ class Engine:
             self._wake.set()
             self._owner.on_engine("ping")
         elif kind is PacketType.CLOSE:
-            raise TransportFailed(ClientReason.TRANSPORT_CLOSE, "the server closed the session")
+            raise TransportFailed(ClientReason.TRANSPORT_CLOSE, _closed_by_server(packet.data))
 
     # Heartbeat
 
@@ -347,3 +348,14 @@ async def _open_polling(
     engine = Engine(nursery, owner, options, http, transport, opened)
     engine.early = packets[1:]
     return engine
+
+
+def _closed_by_server(why: bytes) -> str:
+    """Word the end that a CLOSE packet brings, with what stands behind it. Spec: EIO-CLOSE-3."""
+    try:
+        told = load(why) if why else None
+    except ValueError:
+        told = None
+    message = told.get("message") if isinstance(told, dict) else None
+    closed = "the server closed the session"
+    return f"{closed}: {message}" if isinstance(message, str) else closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import trio
 from .cases import Deviation
 
 Headers = Iterable[tuple[str, str]]
+_WHY = re.compile(r"(?<![^\x1e])1\{[^\x1e]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,8 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as text."""
-        return self.body.decode(errors="replace")
+        """The body as text; of a CLOSE only the digit, since why may stand behind it (EIO-CLOSE-3)."""
+        return _WHY.sub("1", self.body.decode(errors="replace"))
 
     @property
     def code(self) -> Any:

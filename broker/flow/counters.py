@@ -13,16 +13,18 @@ class Counters:
         disconnects: Ended sockets, by reason.
         refusals: Refused requests, by rule.
         violations: Ended sessions, by what the peer did wrong.
+        acks: Calls without an answer, by outcome.
         events: Events that came to no handler, failed or were refused, by cause.
         recoveries: What became of lost sessions and of clients that asked for theirs.
     """
 
-    __slots__ = ("disconnects", "dropped", "events", "recoveries", "refusals", "violations")
+    __slots__ = ("acks", "disconnects", "dropped", "events", "recoveries", "refusals", "violations")
 
     def __init__(self) -> None:
         self.dropped: Counter[str] = Counter()
         self.disconnects: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.violations: Counter[str] = Counter()
+        self.acks: Counter[str] = Counter()
         self.events: Counter[str] = Counter()
         self.recoveries: Counter[str] = Counter()

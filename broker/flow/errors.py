@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from protocol import ClientReason, DisconnectReason
+from protocol.codes import ACKS
 
 
 class BrokerError(Exception):
@@ -16,28 +17,49 @@ class NotRunning(BrokerError):
     """The broker is not open: you used it outside `async with broker` or `serve`."""
 
 
-class Disconnected(BrokerError):
+class Unanswered(BrokerError):
+    """A call has no answer; counted in `acks` under the word of its class.
+
+    Attributes:
+        word: Why, in a word that stays.
+    """
+
+    word: ClassVar[str]
+
+    @property
+    def code(self) -> int:
+        """The stable number of the word; see `protocol.codes`."""
+        return ACKS[self.word]
+
+
+class Disconnected(Unanswered):
     """The socket ended before the answer came.
 
     Attributes:
         reason: Why it ended.
     """
 
+    word = "disconnected"
+
     def __init__(self, reason: DisconnectReason | ClientReason) -> None:
         super().__init__(f"socket has been disconnected: {reason}")
         self.reason = reason
 
 
-class AckTimeout(BrokerError):
+class AckTimeout(Unanswered):
     """No ack in time; a late one is counted, not delivered."""
+
+    word = "timeout"
 
     def __init__(self, timeout: float) -> None:
         super().__init__(f"operation has timed out: no ack within {timeout:g} s")
         self.timeout = timeout
 
 
-class TooManyAcks(BrokerError):
+class TooManyAcks(Unanswered):
     """The peer owes as many acks as it may; see `Limits.outstanding_acks`."""
+
+    word = "too many"
 
 
 class ConnectRefused(Exception):

@@ -272,3 +272,6 @@ class Outbox(Waiting):
         self.close()
         self.drop_waiting()
         self._drop_begun()
+        # A writer that was cancelled with messages in hand says no more of them.
+        self._in_flight_bytes = 0
+        self._account()

@@ -178,6 +178,10 @@ class Settings:
         yield from check.check_instance("history", self.history, History, optional=True)
         yield from check.check_instance("limits", self.limits, Limits)
         yield from check_parser("parser", self.parser)
+        if self.adapter is not None and not callable(getattr(self.adapter, "bus", None)):
+            # Not the value: it may be a URL with a password.
+            found = type(self.adapter).__name__
+            yield f"adapter: must be an adapter, such as RedisAdapter(url), not a {found}"
         yield from check.check_choice("overflow", self.overflow, OVERFLOW_POLICIES)
 
     def _cors_problems(self) -> Iterator[str]:

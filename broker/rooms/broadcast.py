@@ -14,7 +14,7 @@ from broker.adapters.base import Answers, Link
 from broker.adapters.errors import BusUnavailable
 from broker.flow.acks import AckWaiter, single_value
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import BrokerError, Disconnected
+from broker.flow.errors import BrokerError, Disconnected, Unanswered
 from broker.flow.outbox import Verdict
 from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from protocol.bus.options import BroadcastOptions
@@ -159,13 +159,10 @@ class Broadcast:
         namespace = self._namespace
         check_event(event)
         namespace.notice_outgoing(event, args)
-        message = self._message(event, args, ack_id)
+        message = namespace.encode_event(namespace.name, event, args, ack_id)
         if namespace.policies.in_use or self.policy is not None:
             namespace.apply_policy(message, event, self.policy, self.rooms, asks=ack_id is not None)
         return message
-
-    def _message(self, event: str, args: tuple[Any, ...], ack_id: int | None) -> EncodedMessage:
-        return self._namespace.encode_event(self._namespace.name, event, args, ack_id)
 
     def _options(self, timeout: float | None = None) -> BroadcastOptions:
         """Return the choice as other nodes read it."""
@@ -366,9 +363,9 @@ class Direct:
 
     def emit(self, event: str, *args: Any) -> Verdict:
         """Send an event; see `Socket.emit`."""
-        if self._is_volatile:
-            return self._socket.offer_volatile(self._socket.encode_volatile(event, args))
-        return self._socket.offer(self._socket.encode(event, args, policy=self._policy))
+        if not self._is_volatile:
+            return self._socket.offer_kept(self._socket.encode(event, args, policy=self._policy))
+        return self._socket.offer_volatile(self._socket.encode_volatile(event, args, self._policy))
 
     async def call(self, event: str, *args: Any) -> Any:
         """Send an event and wait for its ack; see `Socket.call`."""
@@ -377,16 +374,24 @@ class Direct:
 
 async def call_one(socket: Socket, message: EncodedMessage, ack_id: int, timeout: float) -> Any:
     """Send a message to one socket and wait for its ack; see `Socket.call`."""
+    counted = socket.namespace.engine.counters.acks
     if socket.leaving is not None:
         await trio.lowlevel.checkpoint()
+        counted["disconnected"] += 1
         raise Disconnected(socket.leaving)
     if not socket.connected:
         await trio.lowlevel.checkpoint()
         raise BrokerError("the socket is not in its namespace yet: it cannot be called in a middleware")
     waiter = AckWaiter()
-    socket.acks.expect(ack_id, waiter.settle)
     try:
+        socket.acks.expect(ack_id, waiter.settle)
         socket.offer(message)
         return single_value(await waiter.wait(timeout))
+    except Unanswered as error:
+        counted[error.word] += 1
+        raise
+    except trio.Cancelled:
+        counted["cancelled"] += 1
+        raise
     finally:
         socket.acks.forget(ack_id)

@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from broker.flow.acks import Outcome, single_value
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import TooManyAcks
+from protocol import DisconnectReason
 
 if TYPE_CHECKING:
     from .socket import Socket
@@ -66,6 +67,7 @@ class Collector:
                 socket.acks.expect(self.ack_id, partial(self._settle, socket.id))
             except TooManyAcks:
                 refused.append(socket.id)
+                socket.namespace.engine.counters.acks["too many"] += 1
                 continue
             self.waiting[socket.id] = socket
             socket.offer(message)
@@ -74,7 +76,9 @@ class Collector:
         return refused
 
     def _settle(self, socket_id: str, outcome: Outcome) -> None:
-        del self.waiting[socket_id]
+        socket = self.waiting.pop(socket_id)
+        if isinstance(outcome, DisconnectReason):
+            socket.namespace.engine.counters.acks["disconnected"] += 1
         if not self.waiting:
             self.done.set()
         self.settled(socket_id, outcome)
@@ -83,6 +87,7 @@ class Collector:
         """Wait for nobody any more; return the ids of those who have not answered."""
         for socket in self.waiting.values():
             socket.acks.forget(self.ack_id)
+            socket.namespace.engine.counters.acks["timeout"] += 1
         missing = list(self.waiting)
         self.waiting.clear()
         return missing

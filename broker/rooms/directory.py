@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from broker.adapters.base import Adapter, Bus, BusHost, Gap
 from protocol.recovery import RecoveryRefusal
 from protocol.socketio.packet import DEFAULT_NAMESPACE
@@ -46,12 +48,20 @@ class Directory:
         self.namespaces: dict[str, Namespace] = {}
         self.on_new: list[Callable[[Namespace], Any]] = []
         self.on_gap: list[Callable[[Gap], Any]] = []
+        self._node = engine.new_id()
         adapter: Adapter | None = engine.settings.adapter
-        host = BusHost(engine.limits, engine.counters.events, self._report)
-        self.bus: Bus | None = None if adapter is None else adapter.bus(host)
-        if self.bus is not None:
-            engine.readiness.check("bus")(self._check_bus)
+        self._bus_host = BusHost(engine.limits, engine.counters.events, self._report)
+        self.bus: Bus | None = None
+        if adapter is not None:
+            self.connect(adapter)
         self.of(DEFAULT_NAMESPACE)
+
+    def connect(self, adapter: Adapter) -> None:
+        """Connect with other nodes by this adapter; once, and before the broker is open."""
+        self.bus = adapter.bus(self._bus_host)
+        self._engine.readiness.check("bus")(self._check_bus)
+        for namespace in self.namespaces.values():
+            namespace.link_to(self.bus, self._node)
 
     def _check_bus(self) -> str | None:
         """Say that the other nodes are out of reach; not why, since anybody may ask."""
@@ -104,6 +114,15 @@ class Directory:
             logger.exception("the predicate for namespace %r failed", name[:64])
             return False
 
+    async def keep_presence(self) -> None:
+        """Keep the leases of who is online here, and end those of other nodes, until cancelled."""
+        while True:
+            await trio.sleep(self._engine.limits.presence_lease_time / 3)
+            in_touch = self.bus is not None and self.bus.trouble is None
+            for namespace in list(self.namespaces.values()):
+                if namespace.shared_presence is not None:
+                    namespace.shared_presence.beat(in_touch)
+
     def new_socket(
         self, socket_id: str, namespace: Namespace, connection: Connection, auth: dict[str, Any] | None
     ) -> Socket:
@@ -131,7 +150,7 @@ class Directory:
             self.recoveries.attach(namespace)
         self.namespaces[namespace.name] = namespace
         if self.bus is not None:
-            namespace.link_to(self.bus)
+            namespace.link_to(self.bus, self._node)
         for listener in self.on_new:
             listener(namespace)
         return namespace

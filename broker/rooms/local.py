@@ -19,6 +19,7 @@ from protocol.socketio.packet import RESERVED_EVENTS
 
 from .collecting import Collector
 from .remote import describe
+from .shared_presence import PRESENCE_EVENT
 
 if TYPE_CHECKING:
     from .namespace import Namespace
@@ -65,10 +66,7 @@ class LocalSide:
         try:
             if name in RESERVED_EVENTS:
                 raise TypeError(name)
-            if ack_id is None:
-                message = namespace.encode_broadcast(name, event[1:], options)
-            else:
-                message = namespace.encode_event(namespace.name, name, event[1:], ack_id)
+            message = namespace.encode_for(name, event[1:], options, ack_id)
         except TypeError:
             self._count_event("malformed bus message")
             return None
@@ -137,6 +135,9 @@ class LocalSide:
 
     def server_event(self, event: Sequence[Any], answer: Answered | None) -> None:
         """Run the handler of an event of another node."""
+        if event[0] == PRESENCE_EVENT:
+            self._presence(tuple(event[1:]))
+            return
         handler = self._namespace.registry.server.get(event[0])
         if handler is None or not self._may_run():
             self._count_event("unhandled server event")
@@ -152,6 +153,12 @@ class LocalSide:
             self._start(self._finish(event[0], result, answer))
         else:
             self._reply(answer, result)
+
+    def _presence(self, told: tuple[Any, ...]) -> None:
+        _ = self._namespace.presence  # from now on it is shared here, too
+        shared = self._namespace.shared_presence
+        if shared is None or not shared.receive(told):
+            self._count_event("malformed bus message")
 
     async def _finish(self, event: str, work: Awaitable[Any], answer: Answered | None) -> None:
         try:

@@ -18,6 +18,7 @@ from protocol import DisconnectReason
 from protocol.recovery import RECOVERABLE, START, Offset
 
 from .broadcast import Broadcast, check_event
+from .fanout import EmitResult
 from .identity import CHANGED_CODE, without_user
 from .socket import Socket
 from .watched import WatchedDict
@@ -34,15 +35,36 @@ if TYPE_CHECKING:
 class LoggedBroadcast(Broadcast):
     """A choice of sockets in a namespace that keeps its events."""
 
-    def _message(self, event: str, args: tuple[Any, ...], ack_id: int | None) -> EncodedMessage:
-        """Encode an event, and keep it for those who come back. Spec: SIO-REC-2, SIO-REC-3."""
-        if ack_id is not None:
-            return super()._message(event, args, ack_id)
-        journal = self._namespace.journal
-        assert journal is not None
+    def _encode(self, event: str, args: tuple[Any, ...], ack_id: int | None = None) -> EncodedMessage:
+        """Encode an event, and keep it unless it asks for an ack or is volatile.
+
+        Spec: SIO-REC-2, SIO-REC-3.
+        """
+        namespace = self._namespace
+        journal = namespace.journal
+        if ack_id is not None or journal is None:
+            return super()._encode(event, args, ack_id)
+        check_event(event)
+        namespace.notice_outgoing(event, args)
         if self.is_volatile:
-            return journal.encode_volatile(event, args)
-        return journal.record(event, args, self.rooms, self.except_rooms)
+            message = journal.encode_volatile(event, args)
+        else:
+            message = journal.record(event, args, self.rooms, self.except_rooms)
+        namespace.apply_policy(message, event, self.policy, self.rooms)
+        return message
+
+    async def send_event(self, event: str, *args: Any) -> EmitResult:
+        """Send an event to all of them once each has room for it.
+
+        See `Broadcast.send_event`. All get it at the same time here: an event that came later than one behind
+        it in the log would set the offset of its receiver back.
+
+        Cancellation: nobody gets it.
+        """
+        await trio.lowlevel.checkpoint()
+        for socket in tuple(self.select()):
+            await socket.outbox.wait_room()
+        return self.emit(event, *args)
 
 
 class LoggedSocket(Socket):
@@ -107,32 +129,40 @@ class LoggedSocket(Socket):
 
     def emit(self, event: str, *args: Any) -> Verdict:
         """Send an event to this client, see `Socket.emit`; while it is away the event waits for it."""
+        return self.offer_kept(self.encode(event, args))
+
+    def offer_kept(self, message: EncodedMessage) -> Verdict:
+        """Queue an event that is kept: while the client is away, it waits for it."""
         kept = self._is_kept
-        verdict = super().emit(event, *args)
+        verdict = self.offer(message)
         return Verdict.QUEUED if kept else verdict
 
     def encode(
         self, event: str, args: tuple[Any, ...], ack_id: int | None = None, policy: Policy | None = None
     ) -> EncodedMessage:
         """Encode an event of this namespace, and keep it unless it asks for an ack. Spec: SIO-REC-2."""
+        namespace = self.namespace
         if ack_id is not None or self.stored is None or not (self.connected or self._is_kept):
             return super().encode(event, args, ack_id, policy)
         check_event(event)
-        namespace = self.namespace
         namespace.notice_outgoing(event, args)
         assert namespace.journal is not None
         message = namespace.journal.record(event, args, (self.id,), (), private=True)
         namespace.apply_policy(message, event, policy)
         return message
 
-    def encode_volatile(self, event: str, args: tuple[Any, ...]) -> EncodedMessage:
+    def encode_volatile(
+        self, event: str, args: tuple[Any, ...], policy: Policy | None = None
+    ) -> EncodedMessage:
         """Encode an event that is not kept. Spec: SIO-REC-3."""
         namespace = self.namespace
         if namespace.journal is None:
-            return super().encode(event, args)
+            return super().encode(event, args, None, policy)
         check_event(event)
         namespace.notice_outgoing(event, args)
-        return namespace.journal.encode_volatile(event, args)
+        message = namespace.journal.encode_volatile(event, args)
+        namespace.apply_policy(message, event, policy)
+        return message
 
     @property
     def broadcast(self) -> Broadcast:

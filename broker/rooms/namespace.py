@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from broker.adapters.base import Answers, Bus, Link
+from broker.adapters.requests import UNKNOWN_NODE
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import BrokerError, ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
@@ -25,6 +26,7 @@ from .journal import Journal
 from .local import LocalSide
 from .logged import LoggedBroadcast
 from .presence import Presence
+from .shared_presence import SharedPresence
 from .verbs import Listening, Sending
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class Namespace(Listening, Sending):
         fan_out: Delivers broadcasts.
         journal: Keeps its events; None unless recovery or room history is on.
         link: The way to the same namespace on other nodes; None if there are none.
+        node: The name of this node among them.
+        shared_presence: What they know of who is online here, if presence is in use.
     """
 
     def __init__(self, name: str, engine: Engine, parent: ParentNamespace | None = None) -> None:
@@ -68,6 +72,8 @@ class Namespace(Listening, Sending):
         self._broadcast: type[Broadcast] = Broadcast
         self._registry = HandlerRegistry() if parent is None else parent.registry
         self._presence: Presence | None = None
+        self.node = ""
+        self.shared_presence: SharedPresence | None = None
         self.policies = self._registry.policies
         self.policies.set_fallback(engine.settings.overflow)
         self._last_ack_id = -1
@@ -85,6 +91,10 @@ class Namespace(Listening, Sending):
         """Who is online here; see `Presence`."""
         if self._presence is None:
             self._presence = Presence(self)
+            if self.link is not None:
+                lease_time = self.engine.limits.presence_lease_time
+                self.shared_presence = SharedPresence(self.node, self._presence, self.link, lease_time)
+                self.shared_presence.ask()
         return self._presence
 
     async def end_presence(self) -> None:
@@ -160,21 +170,24 @@ class Namespace(Listening, Sending):
         for listener in self._registry.outgoing:
             listener(event, *args)
 
-    def encode_broadcast(self, event: str, args: Sequence[Any], options: BroadcastOptions) -> EncodedMessage:
+    def encode_for(
+        self, event: str, args: Sequence[Any], options: BroadcastOptions, ack_id: int | None
+    ) -> EncodedMessage:
         """Encode what another node has sent, and keep it as this node keeps its own.
 
         Raises:
             TypeError: An argument has no form on the wire.
         """
         journal = self.journal
-        if journal is None:
-            return self.encode_event(self.name, event, args)
+        if journal is None or ack_id is not None:
+            return self.encode_event(self.name, event, args, ack_id)
         if options.volatile:
             return journal.encode_volatile(event, args)
         return journal.record(event, args, options.rooms, options.except_rooms)
 
-    def link_to(self, bus: Bus) -> None:
-        """Connect with the same namespace on other nodes."""
+    def link_to(self, bus: Bus, node: str) -> None:
+        """Connect with the same namespace on other nodes; `node` names this one to them."""
+        self.node = node
         self.link = bus.link(LocalSide(self))
 
     def add(self, socket: Socket) -> None:
@@ -242,10 +255,12 @@ class Namespace(Listening, Sending):
             TypeError: An argument has no form on the bus.
         """
         check_event(event)
-        if self.link is not None:
-            return await self.link.server_side_emit((event, *args), timeout)
+        link = self.link
+        if link is not None and timeout is not None:
+            return await link.server_side_emit((event, *args), timeout)
+        taken = link is None or link.server_side_send((event, *args))
         await trio.lowlevel.checkpoint()
-        return Answers()
+        return Answers(silent=() if taken else (UNKNOWN_NODE,))
 
     # Letting sockets in and out; the connection calls these
 

@@ -190,9 +190,13 @@ class Presence:
             del self._nodes[user]
             self._tell("leave", user)
 
+    def at(self, node: str) -> set[str]:
+        """Return the users who are online at a node."""
+        return {user for user, nodes in self._nodes.items() if node in nodes}
+
     def forget_node(self, node: str) -> None:
         """Note that a node is gone with everyone who was online only there."""
-        for user in [user for user, nodes in self._nodes.items() if node in nodes]:
+        for user in self.at(node):
             self.vanish(user, node)
 
     # Telling

@@ -11,6 +11,7 @@ from broker.sessions.session import Session
 from protocol import Refusal, Refused
 from protocol.engineio.handshake import check_request
 from protocol.engineio.origin import origin_allowed, origin_detail
+from protocol.engineio.owner import owner_of
 from protocol.http_head import Header
 
 from .engine_hooks import EngineHooks, HttpResponse
@@ -64,7 +65,7 @@ class Admission:
         refused = check_request(asked, settings.transports, self._engine.transport_of)
         refused = refused or self._check_origin(request)
         if refused is not None:
-            return refused
+            return self._is_elsewhere(asked.parameter("sid"), refused) or refused
         session_id = asked.parameter("sid")
         if session_id is not None:
             return self._engine.sessions[session_id]
@@ -102,6 +103,16 @@ class Admission:
             return None
         return Refused(Refusal.ORIGIN_NOT_ALLOWED, origin_detail(origin or "", host, allowed))
 
+    def _is_elsewhere(self, session_id: str | None, refused: Refused) -> Refused | None:
+        """Tell an unknown session of this node from one of another node. Spec: EIO-SID-5."""
+        mark = self._engine.session_mark
+        if refused.refusal is not Refusal.SESSION_UNKNOWN or not mark or session_id is None:
+            return None
+        owner = owner_of(session_id)
+        if owner is None or owner.mark[0] == mark[0]:
+            return None
+        return Refused(Refusal.SESSION_ELSEWHERE, f"node {owner.node} holds the session")
+
     def _check_capacity(self, request: HttpRequest) -> Refused | None:
         """Refuse newcomers while draining, and beyond the bounds of all and of their address."""
         if self._engine.draining or request.door in self._engine.closing:
@@ -134,15 +145,17 @@ class Admission:
         """Return an id for a new session, the application's if it makes them. Spec: EIO-SID-1."""
         generate = self._engine.settings.generate_id
         if generate is None:
-            return self._engine.new_id()
+            return self._engine.new_session_id()
         try:
             made = generate(request)
             session_id = await made if isawaitable(made) else made
         except Exception:
             logger.exception("generate_id failed")
             session_id = None
-        if isinstance(session_id, str) and session_id and session_id not in self._engine.sessions:
-            return session_id
+        if isinstance(session_id, str) and session_id:
+            session_id += self._engine.session_mark
+            if session_id not in self._engine.sessions:
+                return session_id
         return Refused(Refusal.BAD_REQUEST, rule="ID_GENERATION_ERROR")
 
     # Headers

@@ -20,7 +20,11 @@ from protocol.jsontext import dump
 from .admission import Admission, refusal_headers
 from .carriers import run_websocket
 from .engine_hooks import HttpResponse
+from .forwarding import forward_http
+from .forwarding_websocket import forward_websocket
 from .health import answer_health
+from .neighbours import Neighbours
+from .peers import HOP, Elsewhere
 from .polling_http import PollingHttp
 from .routing import client_file, is_engine_path, wants_base64
 from .static_client import StaticClient
@@ -43,6 +47,7 @@ class BrokerASGI:
         client: The browser client; None serves none.
         app: Takes every request that is not the engine's; None answers 404.
         lifespan: Serves the lifespan scope.
+        neighbours: The other processes of the same server, if there are any.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class BrokerASGI:
         client: StaticClient | None,
         app: ASGIApp | None,
         lifespan: Lifespan,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self._engine = engine
         self._admission = admission
@@ -59,6 +65,7 @@ class BrokerASGI:
         self._app = app
         self._lifespan = lifespan
         self._polling = PollingHttp(engine, admission)
+        self._neighbours = neighbours
         self._open_requests = 0
         self._answered = trio.Event()
 
@@ -69,11 +76,13 @@ class BrokerASGI:
         elif not is_engine_path(self._engine.settings, _path(scope)):
             await self._other(scope, receive, send)
         elif scope["type"] == "websocket":
-            await self._websocket(_request(scope, self), receive, send)
+            if not await self._forward_websocket(scope, receive, send):
+                await self._websocket(_request(scope, self), receive, send)
         else:
             self._open_requests += 1
             try:
-                await self._http(_request(scope, self), receive, send)
+                if not await self._forward_http(scope, receive, send):
+                    await self._http(_request(scope, self), receive, send)
             finally:
                 self._open_requests -= 1
                 self._answered.set()
@@ -91,6 +100,29 @@ class BrokerASGI:
             await send({"type": "websocket.close", "code": 1000})
         else:
             await _respond(send, HttpResponse(404, b"Not found\n", (("Content-Type", "text/plain"),)))
+
+    async def _forward_http(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Have the process answer that holds the session; return whether that is another, and is there."""
+        owner = self._owner_elsewhere(scope)
+        answer = None if owner is None else await forward_http(self._engine, owner, scope, receive)
+        if isinstance(answer, Refused):
+            request = _request(scope, self)
+            self._admission.hooks.refused(request, answer)
+            await _respond(send, refusal_response(answer), self._admission.answer_headers(request))
+        elif answer is not None:
+            await _respond(send, answer)
+        return answer is not None
+
+    async def _forward_websocket(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Have the process serve that holds the session; return whether that is another, and is there."""
+        owner = self._owner_elsewhere(scope)
+        return owner is not None and await forward_websocket(self._engine, owner, scope, receive, send)
+
+    def _owner_elsewhere(self, scope: Scope) -> Elsewhere | None:
+        if self._neighbours is None:
+            return None
+        hopped = any(name == HOP.encode() for name, _ in scope["headers"])
+        return self._neighbours.owner_elsewhere(scope["query_string"].decode("latin-1"), hopped=hopped)
 
     async def _http(self, request: HttpRequest, receive: Receive, send: Send) -> None:
         name = client_file(self._engine.settings, request.path)

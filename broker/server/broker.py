@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -12,10 +11,10 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 import trio
-from attrs import frozen
 from trio_websocket import WebSocketConnection, WebSocketRequest
 
 from broker.adapters.base import Answers, Gap
+from broker.adapters.mesh import Mesh
 from broker.flow.errors import BrokerError
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.readiness import Readiness
@@ -35,34 +34,18 @@ from broker.sessions.session import Session
 from protocol import DisconnectReason
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
+from .addresses import Server, describe_server, open_listeners
 from .admission import Admission
 from .asgi import ASGIApp, BrokerASGI, Receive, Scope, Send
 from .drain import ENDING, drain
 from .engine_hooks import EngineHooks
 from .hosting import HttpHost
 from .lifespan import hear_lifespan, share_lifespan, told_lifespan
-from .listener import Listener, describe, open_listeners
+from .listener import Listener
+from .neighbours import Neighbours
 from .static_client import StaticClient
 from .statistics import Statistics, collect
 from .trio_websockets import serve_trio_websocket
-
-
-@frozen
-class Server:
-    """A broker that listens.
-
-    Attributes:
-        urls: Where, one for each address.
-        port: The first TCP port; 0 if there are only Unix sockets.
-    """
-
-    urls: tuple[str, ...]
-    port: int
-
-    @property
-    def url(self) -> str:
-        """The first address."""
-        return self.urls[0]
 
 
 class Broker(Listening, Sending):
@@ -89,6 +72,7 @@ class Broker(Listening, Sending):
         self.engine = EngineHooks(self._engine)
         self._admission = Admission(self._engine, self.engine)
         self._client = StaticClient() if self.settings.serve_client else None
+        self._neighbours: Neighbours | None = None
         self._scope_manager: Any = None
         self._nursery: trio.Nursery | None = None
 
@@ -165,6 +149,22 @@ class Broker(Listening, Sending):
 
     # Lifecycle
 
+    def settle_beside(self, neighbours: Neighbours) -> None:
+        """Make this broker one of several processes of a server, before it serves; `--workers` does it.
+
+        Args:
+            neighbours: How the others are reached.
+
+        Raises:
+            BrokerError: It is open already.
+        """
+        if self.is_open:
+            raise BrokerError("the broker is open already")
+        self._neighbours = neighbours
+        self._engine.session_mark = neighbours.mark
+        if self._directory.bus is None and neighbours.count > 1:
+            self._directory.connect(Mesh(neighbours))
+
     @property
     def is_open(self) -> bool:
         """Whether it is open, and may be handed connections."""
@@ -186,6 +186,7 @@ class Broker(Listening, Sending):
             await self._nursery.start(self._engine.run)
             if self._directory.bus is not None:
                 await self._nursery.start(self._directory.bus.run)
+                self._nursery.start_soon(self._directory.keep_presence)
             if self._directory.recoveries is not None:
                 await self._nursery.start(self._directory.recoveries.run)
         except BaseException:
@@ -249,7 +250,8 @@ class Broker(Listening, Sending):
         Args:
             host: Address or name to listen on; None listens only on `bind`.
             port: TCP port; 0 takes a free one.
-            bind: More addresses: `"127.0.0.1:3000"`, `"[::1]:3000"`, `"unix:/run/broker.sock"`.
+            bind: More addresses: `"127.0.0.1:3000"`, `"[::1]:3000"`, `"unix:/run/broker.sock"`; `"fd:3"`
+                takes a listening socket that the process has inherited.
             ssl_context: Serves TLS.
             app: An ASGI application for all other paths.
             task_status: Gets the `Server` once it listens.
@@ -268,13 +270,14 @@ class Broker(Listening, Sending):
             scheme = "http" if ssl_context is None else "https"
             answers = self.asgi(app)
             host_app = HttpHost(answers, self.settings.limits)
-            listener = Listener(self._engine, self._admission, host_app, ssl_context, door=answers)
+            beside = self._neighbours
+            listener = Listener(self._engine, self._admission, host_app, ssl_context, answers, beside)
             accept = partial(listener.accept_all, listening)
             goodbye = partial(self._close_door, answers)
             limits = self.settings.limits
             window = limits.cleanup_timeout + limits.close_timeout
             async with self._opened(), told_lifespan(app), outliving(accept, goodbye, window):
-                task_status.started(_describe(listening, scheme))
+                task_status.started(describe_server(listening, scheme))
                 await trio.sleep_forever()
         finally:
             for one in listening:
@@ -309,7 +312,7 @@ class Broker(Listening, Sending):
         Args:
             app: Takes all requests for other paths; None answers 404.
         """
-        return BrokerASGI(self._engine, self._admission, self._client, app, self._lifespan)
+        return BrokerASGI(self._engine, self._admission, self._client, app, self._lifespan, self._neighbours)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send, app: ASGIApp | None) -> None:
         if app is None:
@@ -373,9 +376,3 @@ class Broker(Listening, Sending):
     def statistics(self) -> Statistics:
         """Return the figures of this moment."""
         return collect(self._engine, self._directory)
-
-
-def _describe(listening: list[socket.socket], scheme: str) -> Server:
-    urls = tuple(describe(one, scheme) for one in listening)
-    ports = [name[1] for one in listening if isinstance(name := one.getsockname(), tuple)]
-    return Server(urls, ports[0] if ports else 0)

@@ -15,6 +15,7 @@ DRAINING = "draining"
 ENDING = "ending"
 
 _TICK = 0.05  # how often busy sessions are looked at again
+_SPREAD = 0.6  # the part of the time over which idle sessions are closed; the rest is for busy ones
 
 
 async def drain(engine: Engine, deadline: float, rate: float | None) -> None:
@@ -57,7 +58,7 @@ def _ending_by(engine: Engine, ends_by: float) -> Iterator[None]:
 
 async def _close_idle(engine: Engine, time_left: float, rate: float | None) -> None:
     """Close sessions, each when it has nothing to do, until there are none."""
-    pace = 1 / rate if rate is not None else min(_TICK, time_left / (2 * len(engine.sessions) or 1))
+    pace = 1 / rate if rate is not None else min(_TICK, _SPREAD * time_left / (len(engine.sessions) or 1))
     # Handshakes that were admitted before may still become sessions: look again until there are none.
     while sessions := deque(one for one in engine.sessions.values() if one.reason is None):
         while sessions:

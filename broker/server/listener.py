@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import socket
 import ssl
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -33,12 +31,13 @@ from .admission import Admission, refusal_headers
 from .carriers import run_websocket
 from .engine_hooks import HttpResponse
 from .hosting import HttpHost
+from .neighbours import Neighbours
+from .peers import HOP, Elsewhere
 from .replay import replay
 from .routing import is_engine_path, wants_base64
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 4_096
 _ACCEPT_BATCH = 64
 _RECEIVE_BYTES = 65_536
 _PAUSE_WITHOUT_FILES = 0.1
@@ -54,6 +53,7 @@ class Listener:
         host: Serves everything that is no WebSocket of ours.
         door: What the requests that it takes itself are marked with; see `HttpRequest.door`.
         ssl_context: For TLS; None serves plain connections.
+        neighbours: The other processes of the same server, if there are any.
     """
 
     def __init__(
@@ -63,16 +63,20 @@ class Listener:
         host: HttpHost,
         ssl_context: ssl.SSLContext | None,
         door: object = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self._engine = engine
         self._admission = admission
         self._host = host
         self._ssl_context = ssl_context
         self._door = door
+        self._neighbours = neighbours
 
     async def accept_all(self, listening: Sequence[socket.socket]) -> None:
-        """Accept on all of these until cancelled."""
+        """Accept on all of these until cancelled, and take over what neighbours pass on."""
         async with trio.open_nursery() as nursery:
+            if self._neighbours is not None:
+                await nursery.start(self._neighbours.accept, self)
             for one in listening:
                 nursery.start_soon(self.accept, one)
 
@@ -93,13 +97,23 @@ class Listener:
                         await trio.sleep(_PAUSE_WITHOUT_FILES)
 
     async def _serve_accepted(self, accepted: socket.socket, address: object) -> None:
-        accepted.setblocking(False)
         if accepted.family != getattr(socket, "AF_UNIX", None):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        peer = str(address[0]) if isinstance(address, tuple) and address else ""
+        await self.serve_socket(accepted, str(address[0]) if isinstance(address, tuple) and address else "")
+
+    async def serve_socket(self, accepted: socket.socket, peer: str, data: bytes = b"") -> None:
+        """Serve one connection until it closes; it is closed then.
+
+        Args:
+            accepted: Its socket.
+            peer: Address of the client.
+            data: What a neighbour had read of it before it was passed on, always without TLS; empty if
+                it has just been accepted.
+        """
+        accepted.setblocking(False)
         try:
-            if self._ssl_context is None:
-                await self._serve_socket(accepted, peer)
+            if data or self._ssl_context is None:
+                await self._serve_plain(accepted, peer, data)
             else:
                 await self._serve_tls(accepted, peer, self._ssl_context)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -114,16 +128,20 @@ class Listener:
 
     # Plain sockets
 
-    async def _serve_socket(self, accepted: socket.socket, peer: str) -> None:
+    async def _serve_plain(self, accepted: socket.socket, peer: str, data: bytes) -> None:
         reader = _SocketReader(accepted)
-        data, head = await self._read_head(reader)
+        data, head = await self._read_head(reader, data)
         if isinstance(head, Refused):
             await self._refuse_head(reader, head)
-        elif head is not None and self._is_ours(head):
+            return
+        owner = self._owner_elsewhere(head)
+        if owner is not None and await owner.take_socket(accepted, data, peer):
+            return
+        if head is not None and self._is_ours(head):
             await self._serve_head(head, data, reader, peer)
         elif head is not None:
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
-            await self._host.serve(replay(stream, data, self._engine.limits))
+            await self._host.serve(replay(stream, data, self._engine.limits, secure=False))
 
     # Streams
 
@@ -143,10 +161,19 @@ class Listener:
             return
         await self._serve_any(stream, peer, secure=True)
 
-    async def serve_stream(self, stream: trio.abc.Stream, peer: str = "") -> None:
-        """Serve one connection of the application's own, until it closes; it is closed then."""
+    async def serve_stream(
+        self, stream: trio.abc.Stream, peer: str = "", *, secure: bool | None = None
+    ) -> None:
+        """Serve one connection until it closes; it is closed then.
+
+        Args:
+            stream: A stream of the application's own, or one that a neighbour passes on.
+            peer: Address of the client.
+            secure: Whether the client came over TLS; None looks at the stream.
+        """
+        secure = isinstance(stream, trio.SSLStream) if secure is None else secure
         try:
-            await self._serve_any(stream, peer, secure=isinstance(stream, trio.SSLStream))
+            await self._serve_any(stream, peer, secure=secure)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             logger.debug("connection ended: %r", error)
 
@@ -156,16 +183,30 @@ class Listener:
             data, head = await self._read_head(reader)
             if isinstance(head, Refused):
                 await self._refuse_head(reader, head)
-            elif head is not None and self._is_ours(head):
+                return
+            owner = self._owner_elsewhere(head)
+            if owner is not None and await owner.take_stream(stream, data, peer, secure=secure):
+                return
+            if head is not None and self._is_ours(head):
                 await self._serve_head(head, data, reader, peer)
             elif head is not None:
-                await self._host.serve(replay(stream, data, self._engine.limits))
+                await self._host.serve(replay(stream, data, self._engine.limits, secure=secure))
         finally:
             await trio.aclose_forcefully(stream)
 
+    # Neighbours
+
+    def _owner_elsewhere(self, head: RequestHead | None) -> Elsewhere | None:
+        """Return who holds the session of a request, if it is another that can be asked."""
+        if self._neighbours is None or head is None or not is_engine_path(self._engine.settings, head.path):
+            return None
+        return self._neighbours.owner_elsewhere(head.query, hopped=head.header(HOP) is not None)
+
     # Both
 
-    async def _read_head(self, reader: _Reader) -> tuple[bytes, RequestHead | Refused | None]:
+    async def _read_head(
+        self, reader: _Reader, before: bytes = b""
+    ) -> tuple[bytes, RequestHead | Refused | None]:
         """Read up to the end of the request head, within its bounds. Spec: LIM-2, EIO-HTTP-5.
 
         Returns:
@@ -175,7 +216,7 @@ class Listener:
         if self._engine.handshakes >= limits.handshakes:
             crowded = Refused(Refusal.OVERLOADED, "too many handshakes at once", rule="TOO_MANY_HANDSHAKES")
             return b"", crowded
-        data = bytearray()
+        data = bytearray(before)
         with self._half_open(), trio.move_on_after(limits.header_timeout):
             while (end := data.find(HEAD_END)) < 0 and len(data) <= limits.header_bytes:
                 more = await reader.receive()
@@ -309,89 +350,3 @@ class _StreamReader:
 
 
 _Reader = _SocketReader | _StreamReader
-
-
-def open_listeners(host: str | None, port: int, bind: tuple[str, ...]) -> list[socket.socket]:
-    """Open listening sockets.
-
-    Args:
-        host: Address or name; None opens only what `bind` names.
-        port: TCP port; 0 takes a free one.
-        bind: More addresses: `127.0.0.1:3000`, `[::1]:3000`, `unix:/run/broker.sock`.
-
-    Raises:
-        OSError: One of them cannot be opened; then none stays open.
-        ValueError: An address cannot be read.
-    """
-    opened: list[socket.socket] = []
-    try:
-        if host is not None:
-            opened += _open_tcp(host, port)
-        for address in bind:
-            if address.startswith("unix:"):
-                opened.append(_open_unix(address.removeprefix("unix:")))
-            else:
-                opened += _open_tcp(*parse_address(address))
-    except BaseException:
-        for listening in opened:
-            listening.close()
-        raise
-    return opened
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Split `host:port`, with brackets around an IPv6 host.
-
-    Raises:
-        ValueError: It is nothing of the kind.
-    """
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise ValueError(f"cannot listen on {address!r}; expected HOST:PORT, [IPV6]:PORT or unix:PATH")
-    return host.strip("[]"), int(port)
-
-
-def _open_tcp(host: str, port: int) -> list[socket.socket]:
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    opened: list[socket.socket] = []
-    for family, kind, number, _, address in dict.fromkeys(found):
-        listening = socket.socket(family, kind, number)
-        opened.append(listening)
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # A name such as localhost means one port on all its addresses.
-        wanted = opened[0].getsockname()[1] if len(opened) > 1 else port
-        try:
-            listening.bind((address[0], wanted, *address[2:]))
-            listening.listen(BACKLOG)
-            listening.setblocking(False)
-        except OSError:
-            for one in opened:
-                one.close()
-            raise
-    return opened
-
-
-def _open_unix(path: str) -> socket.socket:
-    if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
-        os.unlink(path)  # left behind by a server that was killed
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listening.bind(path)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def describe(listening: socket.socket, scheme: str) -> str:
-    """Return the URL of a listening socket."""
-    name = listening.getsockname()
-    if isinstance(name, (str, bytes)):
-        return f"unix:{os.fsdecode(name)}"
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"{scheme}://{host}:{name[1]}"

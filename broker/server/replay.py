@@ -123,18 +123,25 @@ class ReplayStream(trio.abc.HalfCloseableStream):
 
 
 class TLSReplayStream(ReplayStream):
-    """The same over TLS, whose handshake is done already."""
+    """The same over TLS, whose handshake is done already, here or in the process that passes its bytes on."""
 
     def __init__(
         self,
-        stream: trio.SSLStream[trio.SocketStream],
+        stream: trio.abc.Stream,
         read: bytes,
         write_timeout: float,
         close_timeout: float,
+        protocol: str | None = None,
     ) -> None:
+        inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         super().__init__(stream, read, write_timeout, close_timeout)
-        self._tls = stream
-        self.transport_stream = stream.transport_stream
+        self.socket = getattr(inner, "socket", None) or _Addressless()
+        self._protocol = protocol
+
+    @property
+    def transport_stream(self) -> TLSReplayStream:
+        """What hypercorn asks for the socket."""
+        return self
 
     async def do_handshake(self) -> None:
         """Do nothing: it is done."""
@@ -142,12 +149,12 @@ class TLSReplayStream(ReplayStream):
 
     def selected_alpn_protocol(self) -> str | None:
         """Return what ALPN has chosen."""
-        protocol: str | None = self._tls.selected_alpn_protocol()
-        return protocol
+        return self._protocol
 
 
-def replay(stream: trio.abc.Stream, read: bytes, limits: Limits) -> ReplayStream:
+def replay(stream: trio.abc.Stream, read: bytes, limits: Limits, *, secure: bool) -> ReplayStream:
     """Wrap a stream the way hypercorn tells TLS from plain."""
-    if isinstance(stream, trio.SSLStream):
-        return TLSReplayStream(stream, read, limits.write_timeout, limits.close_timeout)
-    return ReplayStream(stream, read, limits.write_timeout, limits.close_timeout)
+    if not secure:
+        return ReplayStream(stream, read, limits.write_timeout, limits.close_timeout)
+    chosen = stream.selected_alpn_protocol() if isinstance(stream, trio.SSLStream) else None
+    return TLSReplayStream(stream, read, limits.write_timeout, limits.close_timeout, chosen)

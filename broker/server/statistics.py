@@ -22,6 +22,7 @@ class Statistics:
         disconnects: Ended sockets, by reason.
         refusals: Refused requests and CONNECTs, by rule.
         violations: Ended sessions, by what the peer did wrong.
+        acks: Calls without an answer, by outcome.
         events: Events without a good end, by cause.
         recoveries: What became of lost sessions and of clients that asked for theirs.
     """
@@ -33,6 +34,7 @@ class Statistics:
     disconnects: Counter[str]
     refusals: Counter[str]
     violations: Counter[str]
+    acks: Counter[str]
     events: Counter[str]
     recoveries: Counter[str]
 
@@ -48,6 +50,7 @@ def collect(engine: Engine, directory: Directory) -> Statistics:
         disconnects=counters.disconnects.copy(),
         refusals=counters.refusals.copy(),
         violations=counters.violations.copy(),
+        acks=counters.acks.copy(),
         events=counters.events.copy(),
         recoveries=counters.recoveries.copy(),
     )

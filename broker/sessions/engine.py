@@ -33,6 +33,7 @@ from .shared_reader import SharedReader
 
 logger = logging.getLogger(__name__)
 
+SESSION_ID_LENGTH = 20
 HOOKS = ("initial_headers", "headers", "connection_error", "connection", "upgrade", "close")
 
 
@@ -60,6 +61,7 @@ class Engine:
         closing: Doors that let nobody in any more, while those who came through them are sent away.
         handshakes: How many connections have not sent their request head yet.
         hooks: The application's functions, by hook.
+        session_mark: What session ids end with, so that other processes know whose they are; may be empty.
     """
 
     def __init__(self, settings: Settings, accept: Accept) -> None:
@@ -75,6 +77,7 @@ class Engine:
         self.readiness = Readiness()
         self.ends_by = inf
         self.handshakes = 0
+        self.session_mark = ""
         self._by_address: Counter[str] = Counter()
         self.hooks: dict[str, list[Callable[..., Any]]] = {name: [] for name in HOOKS}
         self._accept = accept
@@ -150,6 +153,10 @@ class Engine:
     def new_id(self) -> str:
         """Return a new unguessable id of 20 characters. Spec: EIO-SID-1."""
         return secrets.token_urlsafe(15)
+
+    def new_session_id(self) -> str:
+        """Return a new unguessable session id of 20 characters, with the mark of this process."""
+        return self.new_id()[: SESSION_ID_LENGTH - len(self.session_mark)] + self.session_mark
 
     def open_text(self, session: Session, transport: str) -> bytes:
         """Build the OPEN packet of a session. Spec: EIO-HS-10."""

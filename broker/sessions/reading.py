@@ -278,7 +278,8 @@ class Reading(ABC):
 
     def ping(self) -> None:
         """Send a PING, ahead of what waits. Spec: EIO-HB-1, EIO-HB-9."""
-        self._pinged, self.ponged = True, False
+        self._pinged = True
+        self.ponged = False
         self.transport.expect_pong()
         self.outbox.offer_urgent(_PING_MESSAGE)
 

@@ -15,6 +15,8 @@ from protocol import CloseCode, DisconnectReason
 from protocol.engineio.handshake import TransportName
 from protocol.engineio.packet import CLOSE, NOOP
 from protocol.engineio.payload import encode_payload
+from protocol.jsontext import dump
+from protocol.reasons import describe_end
 from protocol.websocket import Received
 
 from .base import PEER_GONE, Transport, TransportEnded
@@ -81,6 +83,7 @@ class Polling(Transport):
         self._post_scope: trio.CancelScope | None = None
         self._release: bytes | None = None
         self._closing = False
+        self._last = CLOSE
         self._told = trio.Event()
         self._to_session, self._from_client = trio.open_memory_channel[Sequence[Received]](0)
         self.upgrading = False
@@ -141,6 +144,7 @@ class Polling(Transport):
     async def finish(self, reason: DisconnectReason, code: CloseCode | int, text: str) -> None:
         """Answer the parked GET with CLOSE; without one, wait for the next GET and answer that."""
         self._closing = True
+        self._last = CLOSE + dump(describe_end(reason, text))
         parked = self._parked
         if reason is DisconnectReason.TRANSPORT_CLOSE:
             self._end(NOOP)
@@ -201,11 +205,11 @@ class Polling(Transport):
             self.flight = Flight(self._outbox, messages)
         # The end stands behind what waits, or the client would never be told. Spec: EIO-CLOSE-3.
         if self._release == CLOSE:
-            packets.append(CLOSE)
+            packets.append(self._last)
         elif self._release is not None:
             packets = packets or [self._release]
         elif self._closing:
-            packets += (NOOP, CLOSE)
+            packets += (NOOP, self._last)
         return encode_payload(packets) if packets else None
 
     @property

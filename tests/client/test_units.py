@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import Backoff, BufferFull, Verdict
-from broker.client.engine import Packet, PacketType
+from broker.client.engine import Packet, PacketType, _closed_by_server
 from broker.client.errors import TransportFailed, parse_retry_after
 from broker.client.framing import masked_frames
 from broker.client.handlers import SOCKET_LIFECYCLE, Listening
@@ -281,3 +281,17 @@ def test_an_event_has_one_handler_and_reserved_names_have_none():
         listening.on("newListener")
     with pytest.raises(ValueError, match="reconnekt"):
         Listening(frozenset({"reconnect"}), others=False).on("reconnekt")
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (b"", "the server closed the session"),
+        (b'{"code":209,"message":"slow consumer"}', "the server closed the session: slow consumer"),
+        (b'{"message":7}', "the server closed the session"),
+        (b"[]", "the server closed the session"),
+        (b"{", "the server closed the session"),
+    ],
+)
+def test_what_stands_behind_a_close_is_told(why: bytes, said: str) -> None:
+    assert _closed_by_server(why) == said

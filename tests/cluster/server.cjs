@@ -58,6 +58,8 @@ async function main() {
   });
   io.on("question", (value, answer) => answer({ from: name, got: value }));
   io.on("note", (value) => io.local.emit("noted", name, value));
+  // The adapters do not say when they are subscribed, and a stream is read from the moment of the first read.
+  await new Promise((done) => setTimeout(done, 150));
   http.listen(0, "127.0.0.1", () => say({ port: http.address().port }));
   for await (const line of createInterface({ input: process.stdin })) {
     const [number, verb, ...args] = JSON.parse(line);

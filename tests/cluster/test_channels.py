@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -205,3 +206,38 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"hiredis and msgpack.*trio-broker\[redis\]"):
         RedisAdapter("redis://a")
+
+
+HELLO = b"%1\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"
+ANSWERS = [
+    (b"-NOPERM no such channel for you\r\n", "may not do what is needed"),
+    (b">3\r\n$9\r\nsubscribe\r\n$7\r\nchannel\r\n:1\r\n:1\r\n", "what was not asked"),
+    (b"-ERR nonsense\r\n", "nonsense"),
+    (b"nonsense\r\n", "not the Redis protocol"),
+    (b"", "closed the connection"),
+]
+
+
+@pytest.mark.parametrize(("answer", "words"), ANSWERS)
+async def test_servers_that_answer_oddly(answer: bytes, words: str) -> None:
+    """A connection that is out of step is given up, and says why."""
+    gaps: list[Any] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(HELLO)
+        await stream.receive_some()
+        await stream.send_all(b"+PONG\r\n")
+        await stream.receive_some()
+        await stream.send_all(answer)
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        host = BusHost(Limits(), Counter(), gaps.append)
+        lost = RedisClient(parse_url(f"redis://127.0.0.1:{port}"), host, "x", lambda push: None, Timing())
+        await nursery.start(lost.run)
+        lost.subscribe("SUBSCRIBE", "channel")
+        await until(lambda: gaps)
+        assert words in gaps[0].cause
+        nursery.cancel_scope.cancel()

@@ -80,7 +80,7 @@ async def verbs(emitter: Any, verb: str, *args: Any) -> None:
         rooms, excepted, *event = args
         done = emitter.to(*rooms[:1]).in_(*rooms[1:]).except_(*excepted).emit(*event)
     elif verb == "emit_binary":
-        done = emitter.volatile.emit(args[0], bytes(args[1]))
+        done = emitter.emit(args[0], bytes(args[1]))
     elif verb == "emit_chat":
         done = emitter.of("chat").emit(*args)
     elif verb == "join":

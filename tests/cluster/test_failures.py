@@ -15,7 +15,7 @@ from broker import Broker, BusUnavailable, ConfigError, Gap, Limits, RedisAdapte
 from tests.peers import RawWebSocket, client, serving
 
 from .faults import proxy
-from .nodes import needs_redis, redis_server
+from .nodes import free_port, needs_redis, redis_server
 
 pytestmark = needs_redis
 QUICK: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4, "connect_timeout": 0.4}
@@ -280,7 +280,7 @@ async def test_passwords() -> None:
 
 
 async def test_a_node_of_a_redis_cluster_is_refused() -> None:
-    async with redis_server("--cluster-enabled", "yes") as redis:
+    async with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as redis:
         for mode in ("classic", "sharded", "streams"):
             words = await refused(RedisAdapter(redis.url, mode=mode))  # type: ignore[arg-type]
             assert "Redis Cluster" in words
@@ -327,8 +327,6 @@ async def test_tls(tmp_path: Any) -> None:
 
     import trustme
 
-    from .nodes import free_port
-
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     key, chain, root = (str(tmp_path / name) for name in ("key.pem", "chain.pem", "root.pem"))
@@ -347,6 +345,12 @@ async def test_tls(tmp_path: Any) -> None:
             assert a.trouble is None
 
 
+def test_a_url_is_no_adapter() -> None:
+    with pytest.raises(ConfigError, match=r"such as RedisAdapter\(url\), not a str") as caught:
+        Broker(adapter="redis://:s3cret@localhost")
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "options", "words"),
     [
@@ -363,3 +367,20 @@ async def test_tls(tmp_path: Any) -> None:
 def test_options_that_cannot_be(url: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         RedisAdapter(url, **options)
+
+
+async def test_a_subscription_that_is_refused_is_told_from_the_answers_of_others() -> None:
+    rule = ("on", "nopass", "+@all", "~*", "resetchannels", "&socket.io#/#*", "&socket.io-*")
+    async with redis_server() as redis:
+        await redis.ask("ACL", "SETUSER", "default", *rule)
+        async with node(redis.url) as a:
+            a.socket.join("fine")
+            await a.broker.fetch_sockets()
+            await redis.ask("ACL", "SETUSER", "default", "resetchannels", "&socket.io-*")
+            assert "NOPERM" in await redis.ask("PUBLISH", "socket.io#/#", "x")
+            a.broker.emit("first")
+            a.socket.join("another")
+            found = await a.broker.fetch_sockets()
+            await until(lambda: a.trouble)
+            assert found.silent in ((), ("?",))
+            assert a.events["refused publication"] <= 1

@@ -229,7 +229,7 @@ BODIES = [
 
 @pytest.mark.parametrize("body", [pytest.param(one[2], id=f"{one[0]} {one[1]}") for one in BODIES])
 async def test_rows_18_19_bodies(body: bytes) -> None:
-    async with arena() as where:
+    async with arena(limits={"close_timeout": 0.2}) as where:
         peer = await PollingPeer.open(where.server)
         answer = await peer.post(body)
         assert answer.status in (200, 400)  # 200: taken, and then the session ends

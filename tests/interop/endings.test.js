@@ -173,3 +173,28 @@ check("a client that gives up while it connects leaves nothing", async () => {
   assert.equal(socket.connected, false);
   assert.ok(mode);
 });
+
+check("a client whose proof has expired comes back by itself with a new one", async () => {
+  let proofs = 0;
+  const auth = (give) => give({ seconds: (proofs += 1) === 1 ? 0.4 : 60 });
+  const socket = await connect("/expiring", { auth, ...QUICKLY });
+  const [reason] = await next(socket, "disconnect");
+  assert.equal(reason, "transport close");
+  await next(socket, "connect");
+  assert.equal(proofs, 2);
+});
+
+check("a client that sends a new proof in time stays", async () => {
+  const socket = await connect("/expiring", { auth: { seconds: 0.4 }, ...QUICKLY });
+  const told = collect(socket, "disconnect");
+  assert.deepEqual(await ask(socket, "refresh", 60), []);
+  await pause(600);
+  assert.deepEqual(told, []);
+});
+
+check("a client that comes with an expired proof is told so and stays away", async () => {
+  const socket = open("/expiring", { auth: { seconds: -1 }, ...QUICKLY });
+  const [error] = await next(socket, "connect_error");
+  assert.deepEqual([error.message, error.data], ["identity expired", { code: "identity_expired" }]);
+  assert.equal(socket.active, false);
+});

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
@@ -262,6 +263,18 @@ def _add_namespaces(broker: Broker, reasons: Reasons) -> None:
         return name.startswith("/asked-") and auth.get("answer") == 42
 
     _common(broker.of(admits), reasons)
+
+    expiring = broker.of("/expiring")
+    _common(expiring, reasons)
+
+    @expiring.use
+    def identify(socket: Socket) -> None:
+        socket.identity = "ada"
+        socket.expires_at = datetime.now(UTC).timestamp() + socket.handshake.auth["seconds"]
+
+    @expiring.on("refresh")
+    def refresh(socket: Socket, seconds: float) -> None:
+        socket.refresh(datetime.now(UTC).timestamp() + seconds, identity="ada")
 
     guarded = broker.of("/guarded")
     _common(guarded, reasons)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -204,6 +205,7 @@ class StreamsBus(RedisBus):
         self._links: dict[str, ClusterLink] = {}
         self._readers: list[RedisClient] = []
         self._waiting_gap: Gap | None = None
+        self._incomplete = False
 
     def link(self, local: LocalNamespace) -> Link:
         """Connect a namespace."""
@@ -222,7 +224,7 @@ class StreamsBus(RedisBus):
         link = ClusterLink(self.uid, local, self._host, carrier, options.request_timeout)
         carrier.open(link.receive)
         self._links[local.name] = link
-        carrier.closed = lambda: self._links.pop(local.name, None)
+        carrier.closed = partial(self._links.pop, local.name, None)
         return link
 
     @property
@@ -238,12 +240,18 @@ class StreamsBus(RedisBus):
 
     def _report(self, gap: Gap) -> None:
         """Keep a gap until the stream says whether it has been filled."""
-        self._waiting_gap = gap
+        if self._incomplete:
+            self._incomplete = False
+            self._report_on(gap)
+        else:
+            self._waiting_gap = gap
 
     def _continued(self, complete: bool) -> None:
         gap, self._waiting_gap = self._waiting_gap, None
         if gap is not None:
             self._report_on(evolve(gap, replayed=complete))
+        elif not complete and self._client.trouble is not None:
+            self._incomplete = True  # its gap is not over yet
         elif not complete:
             self._report_on(Gap("entries of the stream are missing", 0.0))
 

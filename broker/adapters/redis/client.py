@@ -27,6 +27,7 @@ from .timing import Timing, delays
 
 logger = logging.getLogger(__name__)
 
+_CONFIRMATIONS: Final = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")
 _CHUNK: Final = 262_144  # bytes written at once
 
 Push = Callable[[list[Any]], None]
@@ -305,23 +306,35 @@ class RedisClient:
             self._reader.feed(data)
 
     def _take_push(self, push: list[Any]) -> None:
-        if self._probe is not None and len(push) == 3 and push[1] == self._probe[2].encode():
+        if push[0] in _CONFIRMATIONS:
+            if self._sent and not self._sent[0].has_reply:
+                self._sent.popleft()
+                self._look_whether_settled()
+        elif self._probe is not None and push[1] == self._probe[2].encode():
             if push[2] == self._probed:
                 self._heard_probe.set()
-            return
-        self._on_push(push)
+        else:
+            self._on_push(push)
 
     def _take_reply(self, reply: Any) -> None:
         if not self._sent:
-            # An error is the only answer to a subscription that is no push.
-            raise refusal(str(reply), "subscribing")
-        waiter = self._sent.popleft().waiter
+            raise BusUnavailable(f"the Redis server answers what was not asked: {str(reply)[:100]!r}")
+        command = self._sent.popleft()
+        waiter = command.waiter
+        if not command.has_reply:
+            # A subscription is confirmed by a push: this is an error.
+            error = refusal(str(reply), "subscribing")
+            logger.error("%s", error)
+            raise error
         if waiter is not None:
             waiter.settle(reply)
         elif isinstance(reply, self._hiredis.ReplyError):
             self._host.events["refused publication"] += 1
             if isinstance(error := refusal(str(reply), "publishing"), BusRefused):
                 logger.error("%s", error)
+        self._look_whether_settled()
+
+    def _look_whether_settled(self) -> None:
         if not self._sent and not self._queue:
             self._settled.set()
 
@@ -336,8 +349,7 @@ class RedisClient:
                 command = self._queue.popleft()
                 size += len(command.data)
                 chunk.append(command.data)
-                if command.has_reply:
-                    self._sent.append(command)
+                self._sent.append(command)
             self._queued_bytes -= size
             await stream.send_all(b"".join(chunk))
 

@@ -18,7 +18,7 @@ from broker.conformance.transcript import Transcript
 
 from .lab import FIRST_DEADLINE, ClientLab, Meeting, RunClient, open_client_lab
 
-TOPICS = ("connecting", "messages", "ending", "upgrading")
+TOPICS = ("connecting", "messages", "ending", "upgrading", "recovery")
 TRANSPORTS = {"polling": "polling", "websocket": "websocket", "upgrade": "polling,websocket"}
 CLIENTS_AT_A_TIME = 6
 LATE = 0.05

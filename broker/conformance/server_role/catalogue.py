@@ -26,6 +26,7 @@ TOPICS = (
     "bounds",
     "flow",
     "drain",
+    "recovery",
     "vectors",
 )
 

@@ -111,7 +111,7 @@ def test_a_certificate_is_taken(capsys, taken):
 
 def test_a_host_without_an_address():
     service = Service(broker=Broker(), addresses=[Address("a.invalid:1", "a.invalid", 1)])
-    told = serving.told(socket.gaierror(socket.EAI_NONAME, "Name or service not known"), service)
+    told = serving.told(socket.gaierror(socket.EAI_NONAME, "Name or service not known"), service.addresses)
     assert told == "cannot listen on a.invalid:1: the name of the host is not known"
 
 

@@ -18,6 +18,7 @@ from broker import (
     Limits,
     Socket,
     TooManyAcks,
+    Unanswered,
     Verdict,
 )
 from tests.duplex import TRANSPORTS, joined
@@ -360,3 +361,30 @@ async def test_namespaces_of_one_session_are_independent(serve: Serve) -> None:
         await peer.join()
         await peer.emit("echo")
         await peer.expect('42["echo"]')
+
+
+async def test_calls_without_an_answer_are_counted_by_outcome(virtual_serve: Serve) -> None:
+    broker = quick_broker(limits=Limits(outstanding_acks=1))
+    caught: list[tuple[str, int]] = []
+
+    async def ask(timeout: float) -> None:
+        try:
+            await socket.call("ask", timeout=timeout)
+        except Unanswered as error:
+            caught.append((error.word, error.code))
+
+    async with virtual_serve(broker) as server, client(server) as peer, trio.open_nursery() as nursery:
+        socket = only(broker)
+        await ask(0.01)
+        with trio.move_on_after(0.01):
+            await ask(10)
+        await broker.call("ask", timeout=0.01)
+        nursery.start_soon(ask, 10)
+        await settled()
+        await ask(10)
+        await broker.call("ask", timeout=0.01)
+        nursery.start_soon(peer.send_text, "41")
+        await settled()
+        await ask(10)
+        assert caught == [("timeout", 500), ("too many", 502), ("disconnected", 501), ("disconnected", 501)]
+        assert broker.statistics().acks == {"timeout": 2, "cancelled": 1, "too many": 2, "disconnected": 2}

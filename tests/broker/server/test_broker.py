@@ -94,7 +94,8 @@ async def test_a_group_of_the_block_leaves_it_as_it_is() -> None:
     assert caught.value is group
 
 
-async def test_exit_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize("step", ["opened", "probed", "upgraded"])
+async def test_exit_leaves_nothing_behind(step: str) -> None:
     """With clients in every state: polling, parked, upgrading, on WebSocket, in a handler, not joined."""
     broker = quick_broker(ping_interval=25.0)
     ended: list[str] = []
@@ -129,12 +130,15 @@ async def test_exit_leaves_nothing_behind() -> None:
             websocket(server, sid=upgrading.sid) as probe,
         ):
             await busy.emit("work")
-            await probe.send_text("2probe")
-            await probe.expect("3probe")
+            if step != "opened":
+                await probe.send_text("2probe")
+                await probe.expect("3probe")
+            if step == "upgraded":
+                await probe.send_text("5")
             await silent.opened()
             await settled()
             stopping.set()
-            assert (await get.receive()).body == b"1"
+            assert (await get.receive()).told == {"code": 202, "message": "server shutting down"}
             await get.abort()
             assert await busy.expect_close() == Closed(1001, "server shutting down")
             assert await silent.expect_close() == Closed(1001, "server shutting down")
@@ -194,7 +198,7 @@ async def test_one_of_two_ports_is_closed_alone() -> None:
         async with client(one) as first, client(two) as second, client(one) as moved:
             stop.set()
             assert await second.expect_close() == Closed(1001, "server shutting down")
-            assert (await get.receive()).body == b"1"
+            assert (await get.receive()).told == {"code": 202, "message": "server shutting down"}
             await settled()
             for peer in (first, moved):
                 await peer.emit("echo", 1)

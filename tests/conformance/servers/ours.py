@@ -19,7 +19,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
 from trio_websocket import serve_websocket
 
-from broker import AckTimeout, Broker, ConnectRefused, Disconnected, EventError, Socket, TooManyAcks
+from broker import AckTimeout, Broker, ConnectRefused, Disconnected, EventError, Recovery, Socket, TooManyAcks
 from protocol import Limits
 
 PARTS = [
@@ -271,6 +271,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "listed": LISTED,
     "bounded": {"limits": BOUNDED, "upgrade_timeout": 0.3, "max_payload_bytes": 10_000},
     "full": {"limits": Limits(sessions=3)},
+    "recovering": {
+        "recovery": Recovery(window=1.0),
+        "limits": Limits(recovery_probe_timeout=5.0),
+        "ping_interval": 25.0,
+        "ping_timeout": 20.0,
+    },
 }
 
 

@@ -51,6 +51,12 @@ class ScheduleMachine(RuleBasedStateMachine):
     def pass_time(self, seconds: int) -> None:
         self.now += seconds
 
+    @rule(key=keys)
+    def extend(self, key: int) -> None:
+        self.schedule.extend(key, self.now)
+        self.ping.pop(key, None)
+        self.pong[key] = self.now + TIMEOUT
+
     @rule()
     def take(self) -> None:
         to_ping, expired = self.schedule.take_due(self.now)
@@ -112,3 +118,13 @@ def test_other_traffic_lifts_the_deadline_and_puts_off_no_ping() -> None:
     schedule.alive("b", 30.0)
     schedule.pong("b", 30.0)
     assert len(schedule) == 1
+
+
+def test_an_expired_session_may_get_the_timeout_once_more() -> None:
+    schedule = HeartbeatSchedule[str](INTERVAL, TIMEOUT)
+    schedule.open("a", 0.0)
+    schedule.take_due(25.0)
+    assert schedule.take_due(45.0) == ([], ["a"])
+    schedule.extend("a", 45.0)
+    assert schedule.take_due(64.9) == ([], [])
+    assert schedule.take_due(65.0) == ([], ["a"])
