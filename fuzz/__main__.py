@@ -46,7 +46,14 @@ def main() -> int:
             print(f"{name}: {run_mutations(name, options.seconds):,} inputs, nothing found")
             continue
         command = [sys.executable, "-m", "fuzz.libfuzzer", name, str(options.seconds)]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True)
+        try:
+            ended = subprocess.run(
+                command, check=False, capture_output=True, text=True, timeout=2 * options.seconds + 60
+            )
+        except subprocess.TimeoutExpired:
+            print(f"{name}: ? inputs, FOUND: it does not end")
+            failed += 1
+            continue
         stats = [line for line in ended.stderr.splitlines() if line.startswith("stat::number_of_executed")]
         print(f"{name}: {stats[0].split()[-1] if stats else '?'} inputs, {_outcome(ended)}")
         failed += ended.returncode != 0

@@ -16,7 +16,8 @@ def main() -> None:
     name, seconds = sys.argv[1:]
     arguments = [
         sys.argv[0],
-        f"-max_total_time={int(float(seconds))}",
+        f"-max_total_time={max(1, int(float(seconds)))}",  # 0 would be without end
+        "-timeout=20",
         "-max_len=4096",
         "-print_final_stats=1",
     ]

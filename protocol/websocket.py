@@ -1,8 +1,9 @@
 """WebSocket frames of a server: whole data frames by hand, everything rarer through wsproto.
 
 A complete, final, masked data frame is nearly all that ever arrives. It is cut and unmasked here in about a
-microsecond; whether its text is UTF-8, the parser of that text finds out on the way. Control frames and
-fragments go, one complete frame at a time, to wsproto, which exists only while a fragmented message is open.
+microsecond; whether its text is UTF-8, the parser of that text finds out on the way. So are pings and pongs.
+Close frames and fragments go, one complete frame at a time, to wsproto, which exists only while a fragmented
+message is open.
 Spec: WS-1 to WS-6, RFC 6455.
 """
 
@@ -27,6 +28,7 @@ _MASKED = 0x80
 _MAX_CONTROL_BYTES = 125
 _MAX_REASON_BYTES = 123
 _PLAIN = (TEXT, BINARY)
+_HEARTBEATS = (PING, PONG)
 _DATA_OPCODES = (0, 1, 2)
 _CONTROL_OPCODES = (8, 9, 10)
 _TABLE_FROM_BYTES = 1_024  # where tables become faster than integers
@@ -225,7 +227,14 @@ class FrameReader:
         self._buffer = self._fragments = None
 
     def _feed_rare(self, frame: bytes, length: int, received: list[Received]) -> bool:
-        """Let wsproto read one complete frame; tell whether the stream has ended with it."""
+        """Let wsproto read one complete frame; tell whether the stream has ended with it.
+
+        Pings and pongs are read by hand: their header has been checked, which is all there is to check, and a
+        flood of them must cost no more than one of messages.
+        """
+        if frame[0] in _HEARTBEATS:
+            received.append(ControlFrame(Control(frame[0]), apply_mask(frame[6:], frame[2:6])))
+            return False
         fragments = self._fragments
         if fragments is None:
             fragments = _Fragments(self._max_fragments)
@@ -241,7 +250,7 @@ class FrameReader:
 
 
 class _Fragments:
-    """One fragmented message, and the control frames between its fragments."""
+    """One fragmented message, or a close frame."""
 
     __slots__ = ("_count", "_max_count", "_parts", "_protocol", "_text", "size")
 
@@ -267,10 +276,6 @@ class _Fragments:
         if isinstance(payload, tuple):
             code, reason = payload
             return ControlFrame(Control.CLOSE, (reason or "").encode(), int(code))
-        if frame.opcode is Opcode.PING or frame.opcode is Opcode.PONG:
-            assert not isinstance(payload, str)
-            kind = Control.PING if frame.opcode is Opcode.PING else Control.PONG
-            return ControlFrame(kind, bytes(payload))
         # Counted as it came: of text, wsproto still holds a character that is cut in two.
         self.size += length
         return self._add(frame.opcode, payload, frame.message_finished)

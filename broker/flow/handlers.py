@@ -123,8 +123,8 @@ class HandlerRegistry:
         self.incoming: list[Callable[..., Any]] = []
         self.outgoing: list[Callable[..., Any]] = []
         self.rooms: list[Callable[..., Any]] = []
-        self.expired: list[Callable[..., Any]] = []
         self.policies = Policies()
+        self.expired: list[Callable[..., Any]] = []
         self.presence: list[tuple[str, Callable[..., Any]]] = []
         self.server: dict[str, Callable[..., Any]] = {}
 

@@ -159,10 +159,13 @@ class Broadcast:
         namespace = self._namespace
         check_event(event)
         namespace.notice_outgoing(event, args)
-        message = namespace.encode_event(namespace.name, event, args, ack_id)
+        message = self._message(event, args, ack_id)
         if namespace.policies.in_use or self.policy is not None:
             namespace.apply_policy(message, event, self.policy, self.rooms, asks=ack_id is not None)
         return message
+
+    def _message(self, event: str, args: tuple[Any, ...], ack_id: int | None) -> EncodedMessage:
+        return self._namespace.encode_event(self._namespace.name, event, args, ack_id)
 
     def _options(self, timeout: float | None = None) -> BroadcastOptions:
         """Return the choice as other nodes read it."""
@@ -363,9 +366,9 @@ class Direct:
 
     def emit(self, event: str, *args: Any) -> Verdict:
         """Send an event; see `Socket.emit`."""
-        if not self._is_volatile:
-            return self._socket.offer_kept(self._socket.encode(event, args, policy=self._policy))
-        return self._socket.offer_volatile(self._socket.encode_volatile(event, args, self._policy))
+        if self._is_volatile:
+            return self._socket.offer_volatile(self._socket.encode_volatile(event, args))
+        return self._socket.offer(self._socket.encode(event, args, policy=self._policy))
 
     async def call(self, event: str, *args: Any) -> Any:
         """Send an event and wait for its ack; see `Socket.call`."""

@@ -65,7 +65,10 @@ class LocalSide:
         try:
             if name in RESERVED_EVENTS:
                 raise TypeError(name)
-            message = namespace.encode_for(name, event[1:], options, ack_id)
+            if ack_id is None:
+                message = namespace.encode_broadcast(name, event[1:], options)
+            else:
+                message = namespace.encode_event(namespace.name, name, event[1:], ack_id)
         except TypeError:
             self._count_event("malformed bus message")
             return None

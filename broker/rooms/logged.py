@@ -35,23 +35,15 @@ if TYPE_CHECKING:
 class LoggedBroadcast(Broadcast):
     """A choice of sockets in a namespace that keeps its events."""
 
-    def _encode(self, event: str, args: tuple[Any, ...], ack_id: int | None = None) -> EncodedMessage:
-        """Encode an event, and keep it unless it asks for an ack or is volatile.
-
-        Spec: SIO-REC-2, SIO-REC-3.
-        """
-        namespace = self._namespace
-        journal = namespace.journal
-        if ack_id is not None or journal is None:
-            return super()._encode(event, args, ack_id)
-        check_event(event)
-        namespace.notice_outgoing(event, args)
+    def _message(self, event: str, args: tuple[Any, ...], ack_id: int | None) -> EncodedMessage:
+        """Encode an event, and keep it for those who come back. Spec: SIO-REC-2, SIO-REC-3."""
+        if ack_id is not None:
+            return super()._message(event, args, ack_id)
+        journal = self._namespace.journal
+        assert journal is not None
         if self.is_volatile:
-            message = journal.encode_volatile(event, args)
-        else:
-            message = journal.record(event, args, self.rooms, self.except_rooms)
-        namespace.apply_policy(message, event, self.policy, self.rooms)
-        return message
+            return journal.encode_volatile(event, args)
+        return journal.record(event, args, self.rooms, self.except_rooms)
 
     async def send_event(self, event: str, *args: Any) -> EmitResult:
         """Send an event to all of them once each has room for it.
@@ -129,40 +121,32 @@ class LoggedSocket(Socket):
 
     def emit(self, event: str, *args: Any) -> Verdict:
         """Send an event to this client, see `Socket.emit`; while it is away the event waits for it."""
-        return self.offer_kept(self.encode(event, args))
-
-    def offer_kept(self, message: EncodedMessage) -> Verdict:
-        """Queue an event that is kept: while the client is away, it waits for it."""
         kept = self._is_kept
-        verdict = self.offer(message)
+        verdict = super().emit(event, *args)
         return Verdict.QUEUED if kept else verdict
 
     def encode(
         self, event: str, args: tuple[Any, ...], ack_id: int | None = None, policy: Policy | None = None
     ) -> EncodedMessage:
         """Encode an event of this namespace, and keep it unless it asks for an ack. Spec: SIO-REC-2."""
-        namespace = self.namespace
         if ack_id is not None or self.stored is None or not (self.connected or self._is_kept):
             return super().encode(event, args, ack_id, policy)
         check_event(event)
+        namespace = self.namespace
         namespace.notice_outgoing(event, args)
         assert namespace.journal is not None
         message = namespace.journal.record(event, args, (self.id,), (), private=True)
         namespace.apply_policy(message, event, policy)
         return message
 
-    def encode_volatile(
-        self, event: str, args: tuple[Any, ...], policy: Policy | None = None
-    ) -> EncodedMessage:
+    def encode_volatile(self, event: str, args: tuple[Any, ...]) -> EncodedMessage:
         """Encode an event that is not kept. Spec: SIO-REC-3."""
         namespace = self.namespace
         if namespace.journal is None:
-            return super().encode(event, args, None, policy)
+            return super().encode(event, args)
         check_event(event)
         namespace.notice_outgoing(event, args)
-        message = namespace.journal.encode_volatile(event, args)
-        namespace.apply_policy(message, event, policy)
-        return message
+        return namespace.journal.encode_volatile(event, args)
 
     @property
     def broadcast(self) -> Broadcast:

@@ -160,17 +160,15 @@ class Namespace(Listening, Sending):
         for listener in self._registry.outgoing:
             listener(event, *args)
 
-    def encode_for(
-        self, event: str, args: Sequence[Any], options: BroadcastOptions, ack_id: int | None
-    ) -> EncodedMessage:
+    def encode_broadcast(self, event: str, args: Sequence[Any], options: BroadcastOptions) -> EncodedMessage:
         """Encode what another node has sent, and keep it as this node keeps its own.
 
         Raises:
             TypeError: An argument has no form on the wire.
         """
         journal = self.journal
-        if journal is None or ack_id is not None:
-            return self.encode_event(self.name, event, args, ack_id)
+        if journal is None:
+            return self.encode_event(self.name, event, args)
         if options.volatile:
             return journal.encode_volatile(event, args)
         return journal.record(event, args, options.rooms, options.except_rooms)

@@ -113,10 +113,6 @@ class Socket(Identified):
         """
         return self.offer(self.encode(event, args))
 
-    def offer_kept(self, message: EncodedMessage) -> Verdict:
-        """Queue an event; where lost connections are recovered, it waits for a client that is away."""
-        return self.offer(message)
-
     def send(self, *args: Any) -> Verdict:
         """Send the event `message`."""
         return self.emit("message", *args)
@@ -179,11 +175,9 @@ class Socket(Identified):
             namespace.apply_policy(message, event, policy, asks=ack_id is not None)
         return message
 
-    def encode_volatile(
-        self, event: str, args: tuple[Any, ...], policy: Policy | None = None
-    ) -> EncodedMessage:
+    def encode_volatile(self, event: str, args: tuple[Any, ...]) -> EncodedMessage:
         """Encode an event that may be dropped."""
-        return self.encode(event, args, policy=policy)
+        return self.encode(event, args)
 
     # Broadcasting
 

@@ -171,7 +171,8 @@ class Reading(ABC):
             received = await transport.receive()
             if self.mid_message or not received or type(received[-1]) is not bytes:
                 self.watch(received)
-            self.meter(len(received))
+            if self._engine.rates is not None:
+                self.meter(len(received))
             return iter(received)
         except TransportEnded as ended:
             if transport is self.transport:
@@ -277,8 +278,7 @@ class Reading(ABC):
 
     def ping(self) -> None:
         """Send a PING, ahead of what waits. Spec: EIO-HB-1, EIO-HB-9."""
-        self._pinged = True
-        self.ponged = False
+        self._pinged, self.ponged = True, False
         self.transport.expect_pong()
         self.outbox.offer_urgent(_PING_MESSAGE)
 

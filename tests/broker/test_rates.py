@@ -15,6 +15,7 @@ from broker import Broker, DisconnectReason, Limits, Socket
 from broker.testing import Harness, open_harness
 from broker.testing.plugin import run_virtual
 from tests.broker import carriers
+from tests.broker.transports.test_stalled_writes import until
 from tests.duplex import TRANSPORTS
 from tests.peers import ENGINE_PATH, PollingPeer, RawWebSocket, client, http, quick_broker, serving
 
@@ -116,13 +117,9 @@ async def test_sessions_of_one_address_count_together() -> None:
             await two.send_text('42["n"]')
         await one.send_text('42["n"]')
         await flood(two, 6)
-        with trio.fail_after(5):
-            while not broker.statistics().events["rate warning"]:
-                await trio.lowlevel.checkpoint()
+        await until(lambda: broker.statistics().events["rate warning"])
         await flood(two, 60)
-        with trio.fail_after(5):
-            while not broker.statistics().violations["RATE_EXCEEDED"]:
-                await trio.lowlevel.checkpoint()
+        await until(lambda: broker.statistics().violations["RATE_EXCEEDED"])
 
 
 async def test_a_proxy_stands_for_many() -> None:

@@ -180,7 +180,7 @@ async def play(steps: list[tuple[str, Any, float]]) -> None:
     assert trio.lowlevel.current_statistics().tasks_living == tasks
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=15))
 def test_any_fault(steps: list[tuple[str, Any, float]], caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()

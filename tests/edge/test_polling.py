@@ -289,20 +289,20 @@ async def test_049_what_is_sent_before_a_get_is_one_payload(serve: Serve) -> Non
             assert (await parked.receive()).text == '42["number",10]'
 
 
-async def test_050_ping_has_its_place_among_a_thousand_messages(virtual_serve: Serve) -> None:
+async def test_050_ping_comes_before_a_thousand_messages_that_wait(virtual_serve: Serve) -> None:
     broker = quick_broker(ping_interval=0.2, ping_timeout=3.0)
     async with virtual_serve(broker) as server:
         peer = await joined(server)
         for number in range(500):
             broker.emit("number", number)
-        await trio.sleep(0.3)  # the ping joins the queue
+        await trio.sleep(0.3)  # the ping goes ahead of the queue
         for number in range(500, 1000):
             broker.emit("number", number)
         packets: list[str] = []
         while len(packets) < 1001:
             packets += await peer.packets()
         expected = [f'42["number",{number}]' for number in range(1000)]
-        assert packets == [*expected[:500], "2", *expected[500:]]
+        assert packets == ["2", *expected]
         await peer.send("3")
         await peer.send('42["echo","alive"]')
         await peer.expect('42["echo","alive"]')

@@ -127,7 +127,7 @@ class StreamsCarrier(ShardedCarrier):
         super().__init__(uid, local, host, client, routes, channels)
         self._stream = stream
         self._max_length = max_length
-        self.closed: Callable[[], None] = lambda: None
+        self.closed: Callable[[], object] = lambda: None
 
     def publish(self, message: ClusterMessage) -> bool:
         """Send a message to all other nodes."""

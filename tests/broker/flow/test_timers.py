@@ -51,7 +51,7 @@ async def test_heartbeat(autojump_clock: MockClock) -> None:
         timers.pong("ponging")
         timers.suspend("suspended")
         timers.close("closed")
-        await trio.sleep(11)  # at 23
+        await trio.sleep(11.5)  # at 23.5
         nursery.cancel_scope.cancel()
     told = [entry for entry in owner.told if entry[2] != "before the task runs"]
     assert sorted(told[:5]) == sorted(
