@@ -104,6 +104,7 @@ EVENTS: Final[dict[str, int]] = {
     "refused publication": 619,
     "deaf to the bus": 620,
     "rate warning": 621,
+    "bus overflow": 622,
 }
 """Events without a good end, by cause."""
 

@@ -20,6 +20,7 @@ from broker.rooms.journal import Journal
 from broker.rooms.watched import WatchedDict
 from broker.testing import open_harness
 from protocol.recovery import START, Offset, Stay
+from tests.broker.adapters.hub import Hub
 from tests.broker.rooms.test_recovery import (
     come_back,
     enter,
@@ -275,3 +276,38 @@ async def test_a_store_that_nobody_runs_drops_without_a_word() -> None:
         store.lose(StoredSession(pid=pid, id=pid, namespace="/"))
     assert len(store) == 1
     assert await store.claim("/", "a") is RecoveryRefusal.TRIMMED
+
+
+async def test_events_of_other_nodes_are_kept_on_each(autojump_clock: Any) -> None:
+    hub = Hub()
+    here, there = (Broker(recovery=Recovery(), history=History(), adapter=hub) for _ in range(2))
+    async with there, open_harness(here) as harness:
+        one = await enter(harness)
+        only(here).join("r")
+        there.to("r").emit("heard")
+        offset = await hear(one.peer, "heard")
+        await lose(harness, one)
+        there.to("r").emit("missed", b"\x00")
+        there.volatile.emit("volatile", "text")
+        here.local.emit("local")
+        peer = await come_back(harness, one.pid, offset)
+        await hear(peer, "missed", {"_placeholder": True, "num": 0}, head="451-")
+        await peer.expect(b"\x00")
+        await hear(peer, "local")
+        await expect_recovered(peer, one)
+        there.volatile.emit("volatile", "text")
+        await hear(peer, "volatile", "text")
+        assert [one.event for one in here.history("r").events] == ["heard", "missed"]
+
+
+async def test_a_broadcast_that_waits_for_room_keeps_the_order_of_the_log(autojump_clock: Any) -> None:
+    broker = Broker(recovery=Recovery())
+    async with open_harness(broker) as harness:
+        one = await enter(harness)
+        assert (await broker.send_event("awaited", 1)).queued == 1
+        offset = await hear(one.peer, "awaited", 1)
+        await lose(harness, one)
+        assert (await broker.send_event("awaited", 2)).queued == 0
+        peer = await come_back(harness, one.pid, offset)
+        await hear(peer, "awaited", 2)
+        await expect_recovered(peer, one)
