@@ -9,7 +9,16 @@ from typing import Any, Literal, TypeAlias, get_args
 import orjson
 
 Kind: TypeAlias = Literal[
-    "encode", "decode", "refuse", "payload", "frames", "handshake", "upgrade", "namespace", "sequence"
+    "encode",
+    "decode",
+    "refuse",
+    "payload",
+    "frames",
+    "handshake",
+    "upgrade",
+    "namespace",
+    "sequence",
+    "msgpack",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

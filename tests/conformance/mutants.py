@@ -135,6 +135,7 @@ HTTP = "broker.server.polling_http:"
 READING = "broker.sessions.reading:Reading."
 SESSION = "broker.sessions.session:Session."
 CONNECTION = "broker.rooms.connection:Connection."
+SOCKET = "broker.rooms.socket:Socket."
 HANDSHAKE = "protocol.engineio.handshake:"
 FRAMES = "protocol.websocket:FrameReader."
 DECODER = "protocol.socketio.decoder:"
@@ -184,7 +185,7 @@ MUTANTS: dict[str, Mutant | Row] = {
         "EIO-HS-15", ADMISSION + "Admission._ask_application", "message=verdict", "message=None"
     ),
     "room-for-everybody": Mutant(
-        "EIO-HS-16", ADMISSION + "Admission._check_capacity", ">= self._engine.limits.sessions", "< 0"
+        "EIO-HS-16", ADMISSION + "Admission._check_capacity", ">= limits.sessions", "< 0"
     ),
     # Origins
     "origin-not-checked": Mutant(
@@ -299,7 +300,7 @@ MUTANTS: dict[str, Mutant | Row] = {
         "EIO-CLOSE-1", POLLING + "finish", "self._end(NOOP)", "self._end(CLOSE)"
     ),
     "close-without-noop": Mutant(
-        "EIO-CLOSE-3", POLLING + "_take_payload", "packets += (NOOP, CLOSE)", "packets += (CLOSE,)"
+        "EIO-CLOSE-3", POLLING + "_take_payload", "packets += (NOOP, self._last)", "packets += (self._last,)"
     ),
     # Socket.IO packets
     "reserved-names-taken": Row("SIO-EVT-3", _no_reserved_names),
@@ -326,7 +327,7 @@ MUTANTS: dict[str, Mutant | Row] = {
     "second-connect-ignored": Row("SIO-CON-9", _namespace_row("CONNECTED", "CONNECT", "IGNORE")),
     "withdrawal-ignored": Row("SIO-CON-10", _namespace_row("CONNECTING", "DISCONNECT", "IGNORE")),
     "one-key-more-in-connect": Mutant(
-        "SIO-CON-3", CONNECTION + "let_in", '{"sid": socket.id}', '{"sid": socket.id, "pid": 1}'
+        "SIO-CON-3", SOCKET + "answer", '{"sid": self.id}', '{"sid": self.id, "pid": 1}'
     ),
     "unknown-namespace-in-other-words": Row("SIO-CON-6", _other_words),
     "refusals-not-counted": Mutant(

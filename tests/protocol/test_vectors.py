@@ -17,6 +17,8 @@ from protocol.engineio.packet import PacketType as EngineType
 from protocol.engineio.payload import decode_payload
 from protocol.engineio.transitions import UPGRADE, ProbeInput, ProbeState
 from protocol.socketio.decoder import NEED_ATTACHMENTS, Decoder, decode_event
+from protocol.socketio.msgpack import MsgpackParser
+from protocol.socketio.msgpack import encode as encode_msgpack
 from protocol.socketio.packet import Packet, PacketType, encode_packet
 from protocol.socketio.transitions import NAMESPACE, NamespaceAction, NamespaceState
 from protocol.vectors import KINDS, Kind, Vector, load_vectors, to_bytes, to_data
@@ -30,6 +32,11 @@ ALL = [vector for kind in KINDS for vector in load_vectors(kind)]
 
 def packet_of(form: dict[str, Any]) -> Packet:
     return Packet(PacketType[form["type"]], form["namespace"], form["ack_id"], to_data(form["data"]))
+
+
+def form_of(packet: Packet) -> Any:
+    form = packet._asdict() | {"type": packet.type.name}
+    return orjson.loads(orjson.dumps(form, default=lambda data: {"$hex": data.hex()}))
 
 
 def outcome_of(violation: Violation, close_code: int | None = None) -> dict[str, Any]:
@@ -54,8 +61,7 @@ def run_decode(given: dict[str, Any]) -> dict[str, Any]:
     assert isinstance(outcome, Packet)
     fast = decode_event(b"4" + given["text"].encode(), 15, 64) if given["text"].startswith("2") else None
     assert fast is None or fast == (outcome.ack_id, outcome.data)
-    form = outcome._asdict() | {"type": outcome.type.name}
-    return {"packet": orjson.loads(orjson.dumps(form, default=lambda data: {"$hex": data.hex()}))}
+    return {"packet": form_of(outcome)}
 
 
 def run_refuse(given: dict[str, Any]) -> dict[str, Any]:
@@ -168,6 +174,21 @@ def run_namespace(given: dict[str, Any]) -> dict[str, Any]:
     return {"outcomes": outcomes}
 
 
+def run_msgpack(given: dict[str, Any]) -> dict[str, Any]:
+    pytest.importorskip("msgpack", reason="msgpack is not installed")
+    decoder, message = MsgpackParser().decoder(Limits(), MAX_BYTES), given["message"]
+    if "text" in message:
+        outcome = decoder.feed_text(to_bytes(message["text"]))
+    else:
+        outcome = decoder.feed_binary(to_bytes(message["binary"]))
+    if isinstance(outcome, Violation):
+        return {"packet": None, "refused": outcome_of(outcome)}
+    assert isinstance(outcome, Packet)
+    # What is written is read as the same, whatever form it came in.
+    assert decoder.feed_binary(encode_msgpack(outcome)) == outcome
+    return {"packet": form_of(outcome), "refused": None}
+
+
 RUN: dict[Kind, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "encode": run_encode,
     "decode": run_decode,
@@ -178,6 +199,7 @@ RUN: dict[Kind, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "upgrade": run_upgrade,
     "namespace": run_namespace,
     "sequence": run_sequence,
+    "msgpack": run_msgpack,
 }
 EXPECT: dict[Kind, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "payload": expect_payload,

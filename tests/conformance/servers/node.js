@@ -19,7 +19,8 @@ const SERVERS = {
 const urls = {};
 
 function serve(name, options) {
-  const server = http.createServer();
+  // Engine.IO leaves other paths to what was there before it; with nothing there, they would wait for ever.
+  const server = http.createServer((request, response) => response.writeHead(404).end());
   const io = new Server(server, { ...BASE, ...options });
   const reasons = new Map();
   for (const namespace of ["/", "/custom", "/slow", "/guarded"]) {
