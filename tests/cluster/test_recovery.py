@@ -169,7 +169,11 @@ async def test_a_session_moves_once() -> None:
         a.sockets.sockets[sid].emit("tick", 4)
         seen = [await one.event("tick") for _ in range(5)]
         assert [tick[1] for tick in seen] == list(range(5))
+        with trio.fail_after(15):
+            while await redis.ask("EXISTS", f"sio:session:{pid}") != "1":
+                pass
         assert (await made.join(at_b, pid=pid, offset=seen[1][-1])).answer["recovery"] == "unknown"
+        assert await redis.ask("EXISTS", f"sio:session:{pid}") == "1"
         await one.lose(a)
         b.emit("tick", 5)
         b.to(sid).emit("tick", 6)
