@@ -111,8 +111,7 @@ class RedisSessions:
         self._lost.move_to_end(session.pid)
         if self._in_doubt:
             session.floor = FAR
-        if not self._write(session):
-            self._note(session)
+        self._write(session)
         if len(self._lost) > self._max_sessions:
             self._let_go(next(iter(self._lost)))
 
@@ -130,7 +129,15 @@ class RedisSessions:
         self._client.send("DEL", _KEY + session.pid)
 
     def _write(self, session: StoredSession) -> bool:
-        self._changed.pop(session.pid, None)
+        """Write a session; False if there is no room, then it still counts as changed."""
+        sent = self._send(session)
+        if sent:
+            self._changed.pop(session.pid, None)
+        else:
+            self._note(session)
+        return sent
+
+    def _send(self, session: StoredSession) -> bool:
         key = _KEY + session.pid
         try:
             value = write_record(session, self._uid)
@@ -138,9 +145,10 @@ class RedisSessions:
             # Better no session than one with other data than it had.
             self._host.events["unsendable data"] += 1
             return self._client.send("DEL", key)
-        if session.pid in self._lost:
+        sent = self._client.send("SET", key, value, "PX", self._life)
+        if sent and session.pid in self._lost:
             self._written[session.pid] = value
-        return self._client.send("SET", key, value, "PX", self._life)
+        return sent
 
     async def _write_on(self) -> None:
         while True:
@@ -148,8 +156,7 @@ class RedisSessions:
             await trio.sleep(_DELAY)
             self._wake = trio.Event()
             for session in list(self._changed.values()):
-                if not self._write(session):
-                    self._note(session)  # no room now: later
+                self._write(session)
 
     async def _renew(self) -> None:
         while True:
@@ -170,8 +177,16 @@ class RedisSessions:
             session.floor = FAR
             written = self._written.get(session.pid)
             if written is not None:
-                value = self._written[session.pid] = write_record(session, self._uid)
-                self._client.send("EVAL", _SET_IF, 1, _KEY + session.pid, written, value, self._life)
+                self._rewrite(session, written)
+
+    def _rewrite(self, session: StoredSession, written: bytes) -> None:
+        """Write a lost session anew, unless another node has taken it."""
+        try:
+            value = write_record(session, self._uid)
+        except TypeError:  # the application has changed its data since
+            value = b"-"  # nobody can read that
+        if self._client.send("EVAL", _SET_IF, 1, _KEY + session.pid, written, value, self._life):
+            self._written[session.pid] = value
 
     def trust(self, offset: Offset) -> None:
         """Recover sessions again whose clients have seen an event behind this position."""
