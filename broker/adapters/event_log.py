@@ -103,6 +103,14 @@ class EventLog:
         """Begin behind a position, in a log that others have written before."""
         self.last = self._floor = self._unknown = offset
 
+    def restart(self, offset: Offset) -> int:
+        """Begin anew behind a position, since entries before it are missing here; return the bytes freed."""
+        freed, self.bytes = self.bytes, 0
+        self._entries.clear()
+        self._trimmed.clear()
+        self.begin(offset)
+        return freed
+
     def append(self, entry: LogEntry) -> None:
         """Add an event behind all others, and let go what exceeds the budget."""
         self.last = entry.offset

@@ -9,12 +9,14 @@ sent to it first and enters the log of every node, with the number it got, when 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import trio
 from attrs import define, field, frozen
 
+from broker.flow.overflow import Policy
 from protocol import DisconnectReason
+from protocol.bus.options import BroadcastOptions
 from protocol.recovery import START, Offset, RecoveryRefusal, Stay
 
 
@@ -129,4 +131,48 @@ class SessionStore(Protocol):
 
         Returns:
             None if the store does not hold them either.
+        """
+
+
+class SharedLog(Protocol):
+    """A log outside the process that numbers the events of all nodes, and the sessions beside it.
+
+    What it takes is handed to `LocalNamespace.deliver` when it comes back: with its offset, in the order of
+    the log, the same on all nodes; or without one, and at once, while the log is out of reach.
+    """
+
+    @property
+    def store(self) -> SessionStore:
+        """Keeps the sessions."""
+
+    @property
+    def position(self) -> Offset:
+        """The end of what has come back."""
+
+    def publish(
+        self, namespace: str, event: Sequence[Any], options: BroadcastOptions, policy: Policy | None
+    ) -> bool:
+        """Send an event to all nodes, this one among them. Never waits.
+
+        Returns:
+            False if the other nodes do not get it.
+
+        Raises:
+            TypeError: An argument has no form in the log.
+        """
+
+
+@runtime_checkable
+class LogKeeper(Protocol):
+    """A bus that may have a shared log."""
+
+    def share_log(self, window: float, max_sessions: int) -> SharedLog | None:
+        """Keep events and sessions from now on; called once, before it runs.
+
+        Args:
+            window: Seconds for which a lost session is kept.
+            max_sessions: How many this node keeps an eye on.
+
+        Returns:
+            None if it cannot, with the options it has.
         """

@@ -364,7 +364,7 @@ class Direct:
     def emit(self, event: str, *args: Any) -> Verdict:
         """Send an event; see `Socket.emit`."""
         if not self._is_volatile:
-            return self._socket.offer_kept(self._socket.encode(event, args, policy=self._policy))
+            return self._socket.emit_kept(event, args, self._policy)
         return self._socket.offer_volatile(self._socket.encode_volatile(event, args, self._policy))
 
     async def call(self, event: str, *args: Any) -> Any:

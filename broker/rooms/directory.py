@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from broker.adapters.base import Adapter, Bus, BusHost, Gap
+from broker.adapters.recovery_store import LogKeeper
 from protocol.recovery import RecoveryRefusal
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
@@ -59,9 +60,21 @@ class Directory:
     def connect(self, adapter: Adapter) -> None:
         """Connect with other nodes by this adapter; once, and before the broker is open."""
         self.bus = adapter.bus(self._bus_host)
+        self._share_log(self.bus)
         self._engine.readiness.check("bus")(self._check_bus)
         for namespace in self.namespaces.values():
             namespace.link_to(self.bus, self._node)
+
+    def _share_log(self, bus: Bus) -> None:
+        """Recover sessions across nodes, if recovery is on and the bus has a log for all of them."""
+        recovery, recoveries = self._engine.settings.recovery, self.recoveries
+        if recovery is None or recoveries is None or not isinstance(bus, LogKeeper):
+            return
+        shared = bus.share_log(recovery.window, self._engine.limits.recovery_sessions)
+        if shared is not None:
+            recoveries.share(shared)
+            for namespace in self.namespaces.values():
+                recoveries.attach(namespace)
 
     def _check_bus(self) -> str | None:
         """Say that the other nodes are out of reach; not why, since anybody may ask."""

@@ -41,9 +41,10 @@ class Journal:
     Attributes:
         name: Of the namespace.
         registry: What is registered for it.
+        is_shared: Whether a log of all nodes numbers the events; what it has not numbered is not kept.
     """
 
-    __slots__ = ("_encode", "_histories", "_on_growth", "log", "name", "registry")
+    __slots__ = ("_encode", "_histories", "_on_growth", "is_shared", "log", "name", "registry")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Journal:
         self.log = log
         self._histories = histories
         self.registry = HandlerRegistry()
+        self.is_shared = False
         self._encode = codec.event
         self._on_growth = on_growth
         # What others number later than now is later than all that was before this log.
@@ -74,7 +76,7 @@ class Journal:
         *,
         private: bool = False,
     ) -> EncodedMessage:
-        """Encode an event with its offset, and keep it.
+        """Encode an event with its offset, and keep it; in a shared log only if that has numbered it.
 
         Args:
             event: Its name.
@@ -90,6 +92,8 @@ class Journal:
         Spec: SIO-REC-2, SIO-REC-4.
         """
         log = self.log
+        if self.is_shared and (offset is None or offset <= log.last):
+            return self.encode_volatile(event, args)
         if offset is None:
             offset = next_offset(log.last, _milliseconds())
         message = self._encode(self.name, event, (*args, str(offset)))
@@ -106,6 +110,10 @@ class Journal:
         if args and isinstance(args[-1], str):
             args = (*args, str(self.log.last))
         return self._encode(self.name, event, args)
+
+    def restart(self, offset: Offset) -> None:
+        """Begin anew behind a position of the shared log: this node may have missed what was before."""
+        self._on_growth(-self.log.restart(offset))
 
     def history(self, room: str, since: str | None, limit: int | None) -> RoomHistory:
         """Read a piece of a room's history; see `Namespace.history`."""

@@ -13,8 +13,10 @@ from broker.adapters.base import Answered
 from broker.flow.acks import Outcome
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import NO_ACK, EventError, error_answer
+from broker.flow.overflow import Policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
+from protocol.recovery import Offset
 from protocol.socketio.packet import RESERVED_EVENTS
 
 from .collecting import Collector
@@ -47,18 +49,30 @@ class LocalSide:
 
     # Events for sockets
 
-    def deliver(self, event: Sequence[Any], options: BroadcastOptions) -> None:
+    def deliver(
+        self,
+        event: Sequence[Any],
+        options: BroadcastOptions,
+        offset: Offset | None = None,
+        policy: Policy | None = None,
+    ) -> None:
         """Send an event to sockets of this node."""
         namespace = self._namespace
         sockets = self._select(options)
         if not sockets and namespace.journal is None:
             return
-        message = self._encode(event, options)
+        message = self._encode(event, options, offset=offset, policy=policy)
         if message is not None:
             namespace.fan_out.deliver(message, sockets, options.volatile)
 
     def _encode(
-        self, event: Sequence[Any], options: BroadcastOptions, ack_id: int | None = None
+        self,
+        event: Sequence[Any],
+        options: BroadcastOptions,
+        ack_id: int | None = None,
+        *,
+        offset: Offset | None = None,
+        policy: Policy | None = None,
     ) -> EncodedMessage | None:
         """Encode an event under the policy of this node; None if it cannot be sent."""
         namespace = self._namespace
@@ -66,11 +80,11 @@ class LocalSide:
         try:
             if name in RESERVED_EVENTS:
                 raise TypeError(name)
-            message = namespace.encode_for(name, event[1:], options, ack_id)
+            message = namespace.encode_for(name, event[1:], options, ack_id, offset)
         except TypeError:
             self._count_event("malformed bus message")
             return None
-        namespace.apply_policy(message, name, rooms=options.rooms, asks=ack_id is not None)
+        namespace.apply_policy(message, name, policy, options.rooms, asks=ack_id is not None)
         return message
 
     def ask(self, event: Sequence[Any], options: BroadcastOptions, timeout: float, answered: Answered) -> int:
@@ -98,6 +112,11 @@ class LocalSide:
         with trio.move_on_after(timeout):
             await collector.done.wait()
         collector.stop()
+
+    def restart_log(self, offset: Offset) -> None:
+        """Take note that events before this position may be missing here."""
+        if self._namespace.journal is not None:
+            self._namespace.journal.restart(offset)
 
     # Rooms
 

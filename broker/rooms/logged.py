@@ -15,6 +15,7 @@ from broker.flow.errors import ConnectRefused
 from broker.flow.outbox import Verdict
 from broker.flow.overflow import Policy
 from protocol import DisconnectReason
+from protocol.bus.options import BroadcastOptions
 from protocol.recovery import RECOVERABLE, START, Offset
 
 from .broadcast import Broadcast, check_event
@@ -52,6 +53,19 @@ class LoggedBroadcast(Broadcast):
             message = journal.record(event, args, self.rooms, self.except_rooms)
         namespace.apply_policy(message, event, self.policy, self.rooms)
         return message
+
+    def emit(self, event: str, *args: Any) -> EmitResult:
+        """Send an event to all of them, see `Broadcast.emit`; by way of the shared log, if there is one.
+
+        Spec: SIO-REC-2.
+        """
+        shared = self._namespace.shared_log
+        if shared is None or self.is_volatile or self.is_local:
+            return super().emit(event, *args)
+        check_event(event)
+        self._namespace.notice_outgoing(event, args)
+        published = shared.publish(self._namespace.name, (event, *args), self._options(), self.policy)
+        return EmitResult(len(self.select()), unpublished=0 if published else 1)
 
     async def send_event(self, event: str, *args: Any) -> EmitResult:
         """Send an event to all of them once each has room for it.
@@ -129,7 +143,18 @@ class LoggedSocket(Socket):
 
     def emit(self, event: str, *args: Any) -> Verdict:
         """Send an event to this client, see `Socket.emit`; while it is away the event waits for it."""
-        return self.offer_kept(self.encode(event, args))
+        return self.emit_kept(event, args)
+
+    def emit_kept(self, event: str, args: tuple[Any, ...], policy: Policy | None = None) -> Verdict:
+        """Send an event, by way of the shared log if there is one and it is to be kept."""
+        namespace = self.namespace
+        shared = namespace.shared_log
+        if shared is None or self.stored is None or not (self.connected or self._is_kept):
+            return self.offer_kept(self.encode(event, args, policy=policy))
+        check_event(event)
+        namespace.notice_outgoing(event, args)
+        shared.publish(namespace.name, (event, *args), BroadcastOptions((self.id,)), policy)
+        return Verdict.QUEUED
 
     def offer_kept(self, message: EncodedMessage) -> Verdict:
         """Queue an event that is kept: while the client is away, it waits for it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from broker.adapters.base import Answers, Bus, Link
+from broker.adapters.recovery_store import SharedLog
 from broker.adapters.requests import UNKNOWN_NODE
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import BrokerError, ConnectRefused, EventError
@@ -17,6 +18,7 @@ from broker.flow.handlers import HandlerRegistry
 from broker.flow.overflow import Policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
+from protocol.recovery import Offset
 
 from .broadcast import Broadcast, check_event
 from .fanout import FanOut
@@ -52,6 +54,7 @@ class Namespace(Listening, Sending):
         index: Who is in which room.
         fan_out: Delivers broadcasts.
         journal: Keeps its events; None unless recovery or room history is on.
+        shared_log: Numbers its events together with those of other nodes; None if this node numbers its own.
         link: The way to the same namespace on other nodes; None if there are none.
         node: The name of this node among them.
         shared_presence: What they know of who is online here, if presence is in use.
@@ -69,6 +72,7 @@ class Namespace(Listening, Sending):
         self.link: Link | None = None
         self.connecting = 0
         self.journal: Journal | None = None
+        self.shared_log: SharedLog | None = None
         self._broadcast: type[Broadcast] = Broadcast
         self._registry = HandlerRegistry() if parent is None else parent.registry
         self._presence: Presence | None = None
@@ -171,7 +175,12 @@ class Namespace(Listening, Sending):
             listener(event, *args)
 
     def encode_for(
-        self, event: str, args: Sequence[Any], options: BroadcastOptions, ack_id: int | None
+        self,
+        event: str,
+        args: Sequence[Any],
+        options: BroadcastOptions,
+        ack_id: int | None,
+        offset: Offset | None = None,
     ) -> EncodedMessage:
         """Encode what another node has sent, and keep it as this node keeps its own.
 
@@ -183,7 +192,7 @@ class Namespace(Listening, Sending):
             return self.encode_event(self.name, event, args, ack_id)
         if options.volatile:
             return journal.encode_volatile(event, args)
-        return journal.record(event, args, options.rooms, options.except_rooms)
+        return journal.record(event, args, options.rooms, options.except_rooms, offset)
 
     def link_to(self, bus: Bus, node: str) -> None:
         """Connect with the same namespace on other nodes; `node` names this one to them."""
@@ -213,9 +222,10 @@ class Namespace(Listening, Sending):
                 self.engine.counters.events["failed"] += 1
                 logger.exception("listener for rooms of %s failed", self.name)
 
-    def keep_events(self, journal: Journal) -> None:
-        """Keep what is sent from here on."""
+    def keep_events(self, journal: Journal, shared: SharedLog | None = None) -> None:
+        """Keep what is sent from here on; with a shared log, send it there first."""
         self.journal = journal
+        self.shared_log = shared
         self._broadcast = LoggedBroadcast
 
     def history(self, room: str, *, since: str | None = None, limit: int | None = None) -> RoomHistory:

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from broker.adapters.event_log import EventLog
 from broker.adapters.memory_sessions import MemorySessions
-from broker.adapters.recovery_store import SessionStore, StoredSession
+from broker.adapters.recovery_store import SessionStore, SharedLog, StoredSession
 from broker.flow.settings import Recovery
 from protocol import DisconnectReason
 from protocol.recovery import MAX_PRIVATE_ID, RECOVERABLE, RecoveryRefusal
@@ -69,6 +69,7 @@ class Recoveries:
         options = settings.recovery or Recovery()
         self.store: SessionStore = store or MemorySessions(options.window, limits.recovery_sessions)
         # An event may have been lost on a connection that was given up only after a whole heartbeat.
+        self.shared: SharedLog | None = None
         self._max_age = options.window + settings.ping_interval + settings.ping_timeout
         self._journals: dict[str, Journal] = {}
         # Those of removed namespaces, by the time of that, for as long as anybody may ask for them.
@@ -103,14 +104,23 @@ class Recoveries:
 
     # Journals
 
+    def share(self, log: SharedLog) -> None:
+        """Let a log of all nodes number the events from now on, and keep the sessions; before `run`."""
+        self.shared, self.store = log, log.store
+        for journal in self._journals.values():
+            journal.is_shared = True
+
     def attach(self, namespace: Namespace) -> None:
         """Give a namespace its journal, which may be that of an earlier one of the same name."""
+        shared = self.shared
         journal = self._journals.get(namespace.name)
+        if journal is not None and shared is not None:
+            journal.restart(shared.position)  # what came while nobody was in the namespace is not in it
         if journal is None:
             journal = self._journals[namespace.name] = self._new_journal(namespace.name)
         self._detached.pop(namespace.name, None)
         journal.registry = namespace.registry
-        namespace.keep_events(journal)
+        namespace.keep_events(journal, shared)
 
     def _new_journal(self, name: str) -> Journal:
         options = self._options
@@ -118,7 +128,11 @@ class Recoveries:
             log = EventLog(0.0, 0, 0, lambda count: None)
         else:
             log = EventLog(self._max_age, options.max_events, options.max_bytes, self._count_trimmed)
-        return Journal(name, self._engine.codec, log, self._histories, self._grow)
+        journal = Journal(name, self._engine.codec, log, self._histories, self._grow)
+        if self.shared is not None:
+            journal.is_shared = True
+            journal.restart(self.shared.position)
+        return journal
 
     def _count_trimmed(self, events: int) -> None:
         self._engine.counters.dropped["log trimmed"] += events

@@ -113,9 +113,9 @@ class Socket(Identified):
         """
         return self.offer(self.encode(event, args))
 
-    def offer_kept(self, message: EncodedMessage) -> Verdict:
-        """Queue an event; where lost connections are recovered, it waits for a client that is away."""
-        return self.offer(message)
+    def emit_kept(self, event: str, args: tuple[Any, ...], policy: Policy | None = None) -> Verdict:
+        """Send an event; where lost connections are recovered, it waits for a client that is away."""
+        return self.offer(self.encode(event, args, policy=policy))
 
     def send(self, *args: Any) -> Verdict:
         """Send the event `message`."""

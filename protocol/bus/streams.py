@@ -16,6 +16,7 @@ from .options import read_rooms
 from .values import dump, dump_text, pack
 
 _NUMBER: Final = re.compile(rb"\d{1,2}")
+_ORDINAL: Final = re.compile(rb"\d{1,15}")
 _ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
 KEPT: Final = frozenset(
     (
@@ -77,6 +78,12 @@ def read_entry(fields: Sequence[bytes], depth: int) -> ClusterMessage | None:
     return read_parts(int(number), uid, namespace, value)
 
 
+def read_ordinal(fields: Sequence[bytes]) -> int | None:
+    """Read which of its sender's events an entry is, from a field that only brokers of this project write."""
+    text = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"no", b"")
+    return int(text) if _ORDINAL.fullmatch(text) else None
+
+
 def _read_data(data: bytes, depth: int) -> Any:
     if data[:1] == b"{":
         return load(data, depth)
@@ -109,12 +116,14 @@ class KeptSession:
         pid: Its private id.
         rooms: Where it was.
         data: What the application kept with it.
+        more: What brokers of this project keep beside it, which others pass over; None if there is nothing.
     """
 
     sid: str
     pid: str
     rooms: tuple[str, ...]
     data: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] | None = None
 
 
 def write_session(session: KeptSession) -> bytes:
@@ -124,6 +133,8 @@ def write_session(session: KeptSession) -> bytes:
         TypeError: Something in its data has no form.
     """
     parts = {"sid": session.sid, "pid": session.pid, "rooms": list(session.rooms), "data": session.data}
+    if session.more is not None:
+        parts["more"] = session.more
     return b64encode(pack(parts))
 
 
@@ -135,8 +146,14 @@ def read_session(value: bytes, depth: int) -> KeptSession | None:
         return None
     if not isinstance(parts, dict):
         return None
-    sid, pid, rooms, data = (parts.get(name) for name in ("sid", "pid", "rooms", "data"))
+    sid, pid, rooms, data, more = (parts.get(name) for name in ("sid", "pid", "rooms", "data", "more"))
     names = read_rooms(rooms)
     if type(sid) is not str or type(pid) is not str or names is None:
         return None
-    return KeptSession(sid, pid, names, data if isinstance(data, dict) else {})
+    return KeptSession(
+        sid,
+        pid,
+        names,
+        data if isinstance(data, dict) else {},
+        more if isinstance(more, dict) else None,
+    )

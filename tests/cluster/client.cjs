@@ -33,6 +33,13 @@ const verbs = {
     await until(() => client.heard.some((one) => JSON.stringify(one) === JSON.stringify(last)));
     return client.heard.splice(0);
   },
+  // The same for an event of this name, whatever it says.
+  heardOf: async (name, event) => {
+    const client = clients[name];
+    await until(() => client.heard.some((one) => one[0] === event));
+    return client.heard.splice(0);
+  },
+  state: (name) => [clients[name].socket.recovered, clients[name].connects, clients[name].socket.id],
   count: (name) => clients[name].heard.length,
   call: (name, ...event) => clients[name].socket.timeout(5000).emitWithAck(...event),
   emit: (name, ...event) => void clients[name].socket.emit(...event) || null,

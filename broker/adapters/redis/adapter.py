@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -14,6 +14,7 @@ from attrs import evolve
 from broker.adapters.base import BusHost, Gap, Link, LocalNamespace
 from broker.adapters.cluster import REQUEST_TIMEOUT, ClusterLink
 from broker.adapters.cluster import new_uid as new_cluster_uid
+from broker.adapters.recovery_store import SharedLog
 from broker.flow.settings_checks import ConfigError
 from protocol.bus.channels import ClusterChannels, SubscriptionMode
 from protocol.bus.cluster import ClusterMessage
@@ -25,7 +26,9 @@ from .classic import ClassicLink
 from .classic import new_uid as new_classic_uid
 from .client import RedisClient
 from .routes import Routes
+from .sessions import RedisSessions
 from .settings import Mode, check_choice, check_packages
+from .stream_log import StreamLog
 from .stream_reader import StreamReader
 from .timing import Timing
 
@@ -204,6 +207,8 @@ class StreamsBus(RedisBus):
         super().__init__(options, host, new_cluster_uid())
         self._links: dict[str, ClusterLink] = {}
         self._readers: list[RedisClient] = []
+        self._locals: dict[str, LocalNamespace] = {}
+        self._log: StreamLog | None = None
         self._waiting_gap: Gap | None = None
         self._incomplete = False
 
@@ -224,8 +229,40 @@ class StreamsBus(RedisBus):
         link = ClusterLink(self.uid, local, self._host, carrier, options.request_timeout)
         carrier.open(link.receive)
         self._links[local.name] = link
-        carrier.closed = partial(self._links.pop, local.name, None)
+        self._locals[local.name] = local
+        carrier.closed = partial(self._forget, local.name)
         return link
+
+    def _forget(self, namespace: str) -> None:
+        self._links.pop(namespace, None)
+        self._locals.pop(namespace, None)
+
+    def share_log(self, window: float, max_sessions: int) -> SharedLog | None:
+        """Let the stream number the events from now on; see `LogKeeper`. One stream only can."""
+        options = self._options
+        if options.stream_count > 1:
+            return None
+        uid, client, stream = self.uid, self._client, options.stream
+        store = RedisSessions(uid, self._host, client, stream, window, max_sessions)
+        store.is_alive = self._is_alive
+        self._log = StreamLog(
+            uid,
+            self._host,
+            client,
+            stream,
+            options.stream_length,
+            self._locals,
+            lambda: self.trouble,
+            store,
+        )
+        store.catch_up = self._log.catch_up
+        return self._log
+
+    async def _is_alive(self, namespace: str, uid: str) -> bool:
+        """Tell whether a node hears its own channel: a dead one does not, once its connection is closed."""
+        channel = ClusterChannels(self._options.key, namespace).private(uid)
+        reply = await self._client.ask("PUBSUB", "NUMSUB", channel)
+        return int(reply[1]) > 0
 
     @property
     def trouble(self) -> str | None:
@@ -233,7 +270,9 @@ class StreamsBus(RedisBus):
         troubles = [self._client.trouble, *(reader.trouble for reader in self._readers)]
         return next((one for one in troubles if one is not None), None)
 
-    def _take(self, entry_id: str, message: ClusterMessage) -> None:
+    def _take(self, entry_id: str, message: ClusterMessage, fields: Sequence[bytes]) -> None:
+        if self._log is not None and self._log.take(entry_id, message, fields):
+            return
         link = self._links.get(message.namespace)
         if link is not None:
             link.receive(message)
@@ -247,6 +286,8 @@ class StreamsBus(RedisBus):
             self._waiting_gap = gap
 
     def _continued(self, complete: bool) -> None:
+        if self._log is not None:
+            self._log.continued(complete)
         gap, self._waiting_gap = self._waiting_gap, None
         if gap is not None:
             self._report_on(evolve(gap, replayed=complete))
@@ -263,6 +304,8 @@ class StreamsBus(RedisBus):
                 await nursery.start(self._client.run)
                 for number in range(self._options.stream_count):
                     await self._start_reader(nursery, number)
+                if self._log is not None:
+                    nursery.start_soon(self._log.watch)
                 task_status.started()
 
     async def _start_reader(self, nursery: trio.Nursery, number: int) -> None:
@@ -277,6 +320,10 @@ class StreamsBus(RedisBus):
         self._readers.append(client)
         reader = StreamReader(client, stream, self._host, self._take, count=options.read_count, block=_BLOCK)
         reader.continued = self._continued
+        if (log := self._log) is not None:
+            # Every position has an entry, so that what is trimmed behind it can be told.
+            await reader.begin_with(log.first_entry())
+            reader.started = lambda: log.begin(reader.position)
         await nursery.start(reader.run)
 
 

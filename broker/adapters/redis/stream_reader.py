@@ -11,6 +11,7 @@ import trio
 from broker.adapters.base import BusHost
 from broker.adapters.errors import BusError, BusUnavailable
 from protocol.bus.cluster import ClusterMessage
+from protocol.bus.commands import Part
 from protocol.bus.streams import read_entry
 
 from .client import RedisClient
@@ -21,7 +22,7 @@ _RETRY: Final = 0.05  # seconds between two looks whether the connection is back
 _REFUSED_RETRY: Final = 1.0
 _START: Final = b"0-0"
 
-TakeEntry = Callable[[str, ClusterMessage], None]
+TakeEntry = Callable[[str, ClusterMessage, Sequence[bytes]], None]
 
 
 class StreamReader:
@@ -31,11 +32,12 @@ class StreamReader:
         client: A connection of its own: reading blocks it.
         stream: Its name.
         host: The broker's side.
-        take: Takes each entry, by id and message.
+        take: Takes each entry: id, message, fields and values.
         count: Entries read at once.
         block: Seconds to wait for one.
 
     Attributes:
+        started: Called when it knows where it begins.
         continued: Called after each read; after a loss with False if something is missing.
     """
 
@@ -57,10 +59,17 @@ class StreamReader:
         self._block = block
         self._last = _START
         self.continued: Callable[[bool], None] = lambda complete: None
+        self.started: Callable[[], None] = lambda: None
+
+    @property
+    def position(self) -> str:
+        """The id of the last entry that was read."""
+        return self._last.decode()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Read from now on, until cancelled."""
         self._last = await self._newest()
+        self.started()
         task_status.started()
         while True:
             try:
@@ -71,6 +80,15 @@ class StreamReader:
             except BusError as error:
                 logger.error("stream %s cannot be read: %s", self._stream, error)
                 await trio.sleep(_REFUSED_RETRY)
+
+    async def begin_with(self, command: Sequence[Part]) -> None:
+        """Make sure that there is an entry to begin with: add one if there is none.
+
+        Raises:
+            BusError: The server cannot be asked.
+        """
+        if await self._newest() == _START:
+            await self._client.ask(*command)
 
     async def _newest(self) -> bytes:
         found = await self._client.ask("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
@@ -98,7 +116,7 @@ class StreamReader:
             self._host.events["malformed bus message"] += 1
             return
         try:
-            self._take(entry_id.decode(), message)
+            self._take(entry_id.decode(), message, fields)
         except Exception:
             self._host.events["failed"] += 1
             logger.exception("an entry of stream %s could not be handled", self._stream)

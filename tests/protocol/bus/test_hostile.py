@@ -203,3 +203,16 @@ def test_names_of_channels() -> None:
     assert names.private("u") == "p#/#u#"
     assert names.broadcast(("a", "b")) == "p#/#"
     assert names.broadcast(("x" * 20,)) == "p#/#"
+
+
+def test_sessions_with_more_than_the_reference_keeps() -> None:
+    session = streams.KeptSession("s", "p", ("r",), {}, {"node": "n"})
+    assert streams.read_session(streams.write_session(session), DEPTH) == session
+    odd = b64encode(msgpack.packb({"sid": "s", "pid": "p", "rooms": [], "more": 1}))
+    assert streams.read_session(odd, DEPTH) == streams.KeptSession("s", "p", ())
+
+
+def test_which_of_its_sender_an_entry_is() -> None:
+    assert streams.read_ordinal([b"uid", b"u", b"no", b"12"]) == 12
+    for fields in ([], [b"no"], [b"no", b""], [b"no", b"-1"], [b"no", b"1" * 16]):
+        assert streams.read_ordinal(fields) is None
