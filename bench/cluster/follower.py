@@ -99,7 +99,7 @@ class Follower:
 
 
 def missed_and_doubled(heard: Sequence[int], last: int) -> tuple[int, int]:
-    """Count the numbers from the first one heard up to `last` that did not come, and those that came again."""
+    """Count the numbers after the first one heard, up to `last`, that did not come, and what came again."""
     if not heard:
         return last, 0
     kept = [number for number in heard if number <= last]

@@ -35,9 +35,7 @@ async def _play(scale: Scale) -> list[Claim]:
                 stack.enter_context(world.node(redis.url, "streams", recovery=True)) for _ in range(2)
             )
             urls = [f"http://127.0.0.1:{one.port}" for one in (killed, stays)]
-            stock = stack.enter_context(
-                world.on_node("bench/cluster/followers.cjs", str(official), *urls)
-            )
+            stock = stack.enter_context(world.on_node("bench/cluster/followers.cjs", str(official), *urls))
             homes = [[killed.port, stays.port], [stays.port, killed.port]]
             fleet = [Follower(homes[number % 2], number) for number in range(clients - official)]
             async with trio.open_nursery() as nursery:
@@ -105,4 +103,3 @@ def _claims(
 
 def _both(stock: dict[str, Any]) -> int:
     return int(stock["missed"] + stock["doubled"])
-

@@ -1,7 +1,7 @@
-"""A node of a cluster as it is measured: it publishes numbers, and tells what it knows, at the word of a pipe.
+"""A node of a cluster as it is measured: publishes numbers and tells what it knows at the word of a pipe.
 
-`python -m bench.cluster.node '{"url": "redis://...", "mode": "streams"}'` prints its port, reads commands from
-its standard input and prints an answer to each, both as JSON, a line each. It ends with its input.
+`python -m bench.cluster.node '{"url": "redis://...", "mode": "streams"}'` prints its port, reads commands
+from its standard input and prints an answer to each, both as JSON, a line each. It ends with its input.
 """
 
 from __future__ import annotations
@@ -27,17 +27,15 @@ class Node:
         published: When each number was published, on the clock that all processes share; the first is 1.
         unpublished: The numbers of which `emit` said that the other nodes do not get them.
         gaps: What `on_gap` was told: begin, end, and the gap.
-        joining: Whether clients join the room of the followers.
     """
 
-    def __init__(self, url: str, mode: Any, key: str, *, recovery: bool = False, joining: bool = True) -> None:
+    def __init__(self, url: str, mode: Any, key: str, *, recovery: bool = False) -> None:
         adapter = RedisAdapter(url, mode=mode, key=key, stream=key)
         kept = Recovery() if recovery else None
         self.broker = Broker(adapter=adapter, recovery=kept, transports=["websocket"])
         self.published: list[float] = []
         self.unpublished: list[int] = []
         self.gaps: list[tuple[float, float, Gap]] = []
-        self.joining = joining
         self._publishing = trio.CancelScope()
         self.broker.on_gap(self._note)
         self.broker.on("connect")(self.on_connect)
@@ -48,8 +46,8 @@ class Node:
         self.gaps.append((now - gap.seconds, now, gap))
 
     def on_connect(self, socket: Socket) -> None:
-        """Make each client a follower."""
-        if self.joining:
+        """Make a follower of each client that asks for it in its address."""
+        if "follow" in socket.handshake.query:
             socket.join(FOLLOWERS)
 
     def on_pub(self, socket: Socket, text: str) -> None:
@@ -79,7 +77,13 @@ class Node:
         """Tell of the clients, the gaps and what came to no good end."""
         statistics = self.broker.statistics()
         gaps = [
-            {"begin": begin, "end": end, "unconfirmed": gap.unconfirmed, "lost": gap.lost, "replayed": gap.replayed}
+            {
+                "begin": begin,
+                "end": end,
+                "unconfirmed": gap.unconfirmed,
+                "lost": gap.lost,
+                "replayed": gap.replayed,
+            }
             for begin, end, gap in self.gaps
         ]
         return {

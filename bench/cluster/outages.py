@@ -1,4 +1,4 @@
-"""Figure 3: Redis is stopped, hung, restarted empty and cut off again and again, while numbers are published."""
+"""Figure 3: Redis is stopped, hung, restarted empty and cut off many times, while numbers are published."""
 
 from __future__ import annotations
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
@@ -86,10 +88,33 @@ async def until_ready(port: int, ready: bool, seconds: float) -> float:
     """
     began = trio.current_time()
     with trio.move_on_after(seconds):
-        while await is_ready(port) is not ready:
+        while await is_ready(port) is not ready:  # noqa: ASYNC110 - another process
             await trio.sleep(0.02)
         return trio.current_time() - began
     raise MeasureError(f"a node was not {'ready' if ready else 'out of touch'} after {seconds:g} s")
+
+
+async def serve(
+    arguments: Sequence[str], port: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run Python with these arguments until cancelled; it is started when it listens at the port."""
+    nowhere = subprocess.DEVNULL
+    run = partial(trio.run_process, [sys.executable, *arguments], stderr=nowhere, stdout=nowhere, cwd=ROOT)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        await until_listening(port)
+        task_status.started()
+
+
+async def until_listening(port: int) -> None:
+    """Wait until a port takes connections."""
+    with trio.fail_after(20):
+        while True:
+            try:
+                (await Line.open(port)).close()
+                return
+            except OSError:
+                await trio.sleep(0.05)
 
 
 def missing_packages() -> list[str]:
@@ -107,5 +132,10 @@ def run(play: Callable[..., Any], *arguments: Any, seconds: float) -> Any:
         with trio.fail_after(seconds):
             return await play(*arguments)
 
-    return trio.run(bounded)
-
+    try:
+        return trio.run(bounded)
+    except BaseExceptionGroup as group:
+        alone: BaseException = group
+        while isinstance(alone, BaseExceptionGroup) and len(alone.exceptions) == 1:
+            alone = alone.exceptions[0]
+        raise alone from None

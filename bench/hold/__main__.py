@@ -25,7 +25,7 @@ DOCUMENT = processes.ROOT / "docs" / "reliability.md"
 SHORT_ALLOWANCE = 240.0
 
 
-FIGURES = {
+FIGURES: dict[str, Figure[Plan]] = {
     one.name: one
     for one in (
         Figure("stalled", "1. stalled clients", stalled.measure, 3, 600),
@@ -96,7 +96,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _figures(text: str) -> list[Figure]:
+def _figures(text: str) -> list[Figure[Plan]]:
     names = text.replace(",", " ").split()
     unknown = [name for name in names if name not in FIGURES]
     if unknown:
@@ -122,11 +122,11 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _minutes(figure: Figure, plan: Plan) -> float:
+def _minutes(figure: Figure[Plan], plan: Plan) -> float:
     return plan.minutes_idle + 1 if figure.name == "idle" else figure.minutes
 
 
-def _command(figure: Figure, options: argparse.Namespace) -> str:
+def _command(figure: Figure[Plan], options: argparse.Namespace) -> str:
     parts = ["python", "-m", "bench.hold", "--figures", figure.name]
     if options.short:
         parts.append("--short")
@@ -139,7 +139,7 @@ def _command(figure: Figure, options: argparse.Namespace) -> str:
     return shlex.join(parts)
 
 
-def _allowance(figure: Figure, plan: Plan) -> float:
+def _allowance(figure: Figure[Plan], plan: Plan) -> float:
     if figure.name == "idle" and not plan.short:
         return plan.minutes_idle * 60 + 600
     return SHORT_ALLOWANCE if plan.short else figure.allowance

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from bench import machine
 
-from .figure import Claim, Figure, say
+from .figure import Amount, Claim, Figure, say
 
 
 class _Overdue(Exception):
@@ -25,11 +25,11 @@ def machine_cell(facts: Mapping[str, str]) -> str:
     )
 
 
-def measure(figure: Figure, plan: Any, allowance: float) -> list[Claim]:
+def measure(figure: Figure[Amount], plan: Amount, allowance: float) -> list[Claim]:
     """Measure one figure, for so many seconds at most."""
     try:
         with _deadline(allowance):
-            return list(figure.measure(plan))
+            return figure.measure(plan)
     except _Overdue:
         return [Claim("could be measured", "", f"no: took longer than {allowance:g} s", met=False)]
     except Exception as error:
