@@ -70,14 +70,15 @@ class Follower:
                 if self._offset:
                     auth["offset"] = self._offset
             await line.send_text("40" + (json.dumps(auth) if auth else ""))
-            answer = await line.read_text()
+            # What a recovered client has missed comes before the packet that lets it in.
+            while not (packet := await line.read_text()).startswith("40"):
+                if packet.startswith("44"):
+                    raise Gone
+                self._take(packet)
         except BaseException:
             line.close()
             raise
-        if not answer.startswith("40"):
-            line.close()
-            raise Gone
-        pid = json.loads(answer[2:]).get("pid")
+        pid = json.loads(packet[2:]).get("pid")
         self.recovered += pid is not None and pid == self._pid
         self._pid = pid
         self.connects.append(trio.current_time())
@@ -86,16 +87,18 @@ class Follower:
     async def _follow(self, line: Line) -> None:
         try:
             while True:
-                packet = await line.read_text()
-                if packet.startswith('42["n",'):
-                    event = json.loads(packet[2:])
-                    self.heard.append(event[1])
-                    if self._pid and len(event) > 2:
-                        self._offset = event[-1]
+                self._take(await line.read_text())
         except Gone:
             self.losses.append(trio.current_time())
         finally:
             line.close()
+
+    def _take(self, packet: str) -> None:
+        if packet.startswith('42["n",'):
+            event = json.loads(packet[2:])
+            self.heard.append(event[1])
+            if self._pid and len(event) > 2:
+                self._offset = event[-1]
 
 
 def missed_and_doubled(heard: Sequence[int], last: int) -> tuple[int, int]:

@@ -54,6 +54,6 @@ def _deadline(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """End as by Ctrl-C; for SIGTERM."""
-    raise KeyboardInterrupt
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """End as by Ctrl-C; for SIGTERM. Trio, if it runs, knows what to do with that."""
+    signal.raise_signal(signal.SIGINT)
