@@ -18,7 +18,6 @@ from .world import Scale
 
 RATE = 5.0  # numbers per second, to each client
 OPENED_AT_ONCE = 50
-SETTLE = 3.0
 BACK_SOON, BACK_ALL = 8.0, 20.0
 
 
@@ -44,16 +43,22 @@ async def _play(scale: Scale) -> list[Claim]:
                     nursery.start_soon(one.live, opening)
                 await world.until(lambda: all(one.connects for one in fleet), 40, "not all are connected")
                 say(f"kill -9: {clients:,} clients are connected, {official} of them official ones")
-                claims = await _kill(fleet, killed, stays, stock, official)
+                claims = await _kill(scale, fleet, killed, stays, stock, official)
                 nursery.cancel_scope.cancel()
     return claims
 
 
 async def _kill(
-    fleet: list[Follower], killed: Service, stays: Service, stock: Service, official: int
+    scale: Scale,
+    fleet: list[Follower],
+    killed: Service,
+    stays: Service,
+    stock: Service,
+    official: int,
 ) -> list[Claim]:
+    settle = scale.full_or(3, 1)
     stays.ask("publish", rate=RATE)
-    await trio.sleep(SETTLE)
+    await trio.sleep(settle)
     mine = [one for one in fleet if one.ports[0] == killed.port]
     moment = trio.current_time()
     killed.process.kill()
@@ -61,7 +66,7 @@ async def _kill(
     with contextlib.suppress(MeasureError):
         await world.until(lambda: all(len(one.connects) > 1 for one in mine), BACK_ALL + 10, "")
     say("kill -9: the clients are back")
-    await trio.sleep(SETTLE)
+    await trio.sleep(settle)
     stays.ask("stop")
     await trio.sleep(1.0)
     last = int(stays.ask("state")["published"])

@@ -29,8 +29,8 @@ class Node:
         gaps: What `on_gap` was told: begin, end, and the gap.
     """
 
-    def __init__(self, url: str, mode: Any, key: str, *, recovery: bool = False) -> None:
-        adapter = RedisAdapter(url, mode=mode, key=key, stream=key)
+    def __init__(self, url: str, mode: Any, key: str, *, recovery: bool = False, **options: Any) -> None:
+        adapter = RedisAdapter(url, mode=mode, key=key, stream=key, **options)
         kept = Recovery() if recovery else None
         self.broker = Broker(adapter=adapter, recovery=kept, transports=["websocket"])
         self.published: list[float] = []

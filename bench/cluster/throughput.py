@@ -57,9 +57,9 @@ async def _play(scale: Scale) -> list[Claim]:
                 text,
             )
         )
-    for mode in MODES:
+    for mode in MODES[:1] if scale.short else MODES:
         heard = await _frames_at_bystander("ours", mode)
-        beside = await _frames_at_bystander("node", mode)
+        beside = "not measured" if scale.short else await _frames_at_bystander("node", mode)
         claims.append(
             Claim(
                 f"{mode}: messages of a room that reach a node without members over the bus, of 200",
@@ -103,7 +103,7 @@ async def _rate(kind: str, mode: str, clients: int, seconds: int) -> float:
     async with _two_nodes(kind, mode) as (_, first, second):
         with tempfile.TemporaryFile("w+") as errors:
             command = [str(BIN / "sioload"), "-p", str(second.port), "-m", "follow", "-c", str(clients)]
-            command += ["-t", str(seconds + 2), "-u", FOLLOWING]
+            command += ["-t", str(seconds + 1), "-u", FOLLOWING]
             with processes.child(command, ROOT, stdout=subprocess.PIPE, stderr=errors) as process:
                 generator = Generator(process, errors)
                 await trio.to_thread.run_sync(generator.next_line, 20)

@@ -53,7 +53,7 @@ def test_a_node_without_members_hears_nothing() -> None:
 @needs_all
 @needs_nginx
 def test_round_robin_refuses_nothing() -> None:
-    assert missed(shared_port.measure(SHORT)) == []
+    assert missed(shared_port.round_robin(SHORT)) == []
 
 
 def test_numbers_are_counted_from_the_first_one_heard() -> None:
