@@ -110,8 +110,12 @@ def test_an_offset_of_unknown_form_is_taken_as_the_reference_does():
 # -- buffers -------------------------------------------------------------------
 
 
-def pending(text: bytes, droppable: bool = True, reply: Reply | None = None) -> Pending:
-    return Pending(EncodedMessage(text, droppable=droppable), None, reply)
+def pending(text: bytes, reply: Reply | None = None) -> Pending:
+    """An event; what is none may not be dropped."""
+    return Pending(EncodedMessage(b"42" + text), None, reply)
+
+
+CONTROL = Pending(EncodedMessage(b"control"))
 
 
 def texts(buffer: SendBuffer) -> list[bytes]:
@@ -124,21 +128,21 @@ def test_a_full_buffer_raises_by_default_and_loses_nothing():
     buffer.offer(pending(b"2"))
     with pytest.raises(BufferFull):
         buffer.offer(pending(b"3"))
-    assert buffer.offer(pending(b"control", droppable=False)) is Verdict.QUEUED
-    assert texts(buffer) == [b"1", b"2", b"control"]
+    assert buffer.offer(CONTROL) is Verdict.QUEUED
+    assert texts(buffer) == [b"421", b"422", b"control"]
     assert buffer.dropped == 0
 
 
 def test_the_newest_gives_way():
     buffer = SendBuffer(1, 100, OfflinePolicy.DROP_NEWEST)
     assert [buffer.offer(pending(text)) for text in (b"1", b"2")] == [Verdict.QUEUED, Verdict.DROPPED]
-    assert (texts(buffer), buffer.dropped) == ([b"1"], 1)
+    assert (texts(buffer), buffer.dropped) == ([b"421"], 1)
 
 
 async def test_the_oldest_gives_way_but_never_what_may_not_be_dropped():
-    buffer = SendBuffer(100, 10, OfflinePolicy.DROP_OLDEST)
+    buffer = SendBuffer(100, 12, OfflinePolicy.DROP_OLDEST)
     reply = Reply()
-    buffer.offer(pending(b"control", droppable=False))
+    buffer.offer(CONTROL)
     buffer.offer(pending(b"abc", reply=reply))
     assert buffer.offer(pending(b"xyz")) is Verdict.QUEUED
     with pytest.raises(BufferFull, match="gave way"):

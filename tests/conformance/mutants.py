@@ -64,7 +64,7 @@ class Mutant:
         name = self.target.rpartition(":")[2].rpartition(".")[2]
         exec(self.also, vars(module))
         local: dict[str, Any] = {}
-        exec(compile(source.replace(self.old, self.new), self.target, "exec"), vars(module), local)
+        exec(compile(source.replace(self.old, self.new), f"<{self.target}>", "exec"), vars(module), local)
         changed = local[name]
         _put(owner, name, known, property(changed) if isinstance(known, property) else changed)
 
