@@ -106,10 +106,11 @@ async def _all_outages(scale: Scale, redis: RedisServer, pairs: list[Pair]) -> l
         if number % 20 == 19 or number == many - 1:
             connected.append(await _connections(redis))
     say(f"outages: all connections were cut {many} times")
-    await trio.sleep(1)
+    books = [pair.publisher.ask("stop") for pair in pairs]
+    await trio.sleep(2)  # what is still on its way
     claims = [_times("stopped", seconds, pairs), _times("hung", seconds, pairs)]
-    for pair in pairs:
-        claims += await _ledger(pair)
+    for pair, book in zip(pairs, books, strict=True):
+        claims += _ledger(pair, book)
     flat = [shown(count) for count in connected]
     same = all(count == before for count in connected)
     claims.append(
@@ -132,7 +133,7 @@ async def _outage(
     await end()
     await _times_into(name, pairs, "back", ready=True)
     say(f"outages: Redis was {name} for {seconds:g} s")
-    await trio.sleep(1)
+    await trio.sleep(0.5)
 
 
 async def _times_into(name: str, pairs: list[Pair], where: str, *, ready: bool) -> None:
@@ -161,18 +162,17 @@ async def _connections(redis: RedisServer) -> int:
 def _times(name: str, seconds: float, pairs: list[Pair]) -> Claim:
     away = max(max(pair.away[name]) for pair in pairs)
     back = max(max(pair.back[name]) for pair in pairs)
+    nodes = 2 * len(pairs)
     return Claim(
-        f"Redis {name} for {seconds:g} s: not ready after, ready again after, the slowest of {2 * len(pairs)} nodes",
+        f"Redis {name} for {seconds:g} s: not ready after, ready again after, the slowest of {nodes} nodes",
         f"<= {NOTICED:g} s, <= {READY_AGAIN:g} s",
         f"{away:.2f} s, {back:.2f} s",
         away <= NOTICED and back <= READY_AGAIN,
     )
 
 
-async def _ledger(pair: Pair) -> list[Claim]:
+def _ledger(pair: Pair, books: dict[str, Any]) -> list[Claim]:
     """Compare what one node published with what the clients of the other one heard."""
-    books = pair.publisher.ask("stop")
-    await trio.sleep(1)
     sender, taker = (node.ask("state") for node in pair.nodes)
     published: list[float] = books["published"]
     refused = set(books["unpublished"])
