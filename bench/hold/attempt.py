@@ -56,4 +56,6 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     """End as by Ctrl-C; for SIGTERM. Trio, if it runs, knows what to do with that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in the background
+        raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
