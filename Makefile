@@ -7,6 +7,7 @@ SOAK_ARGS ?=
 CANARIES ?= 50
 FUZZ_SECONDS ?= 60
 HOLD_ARGS ?=
+CLUSTER_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,7 +34,7 @@ PROTOCOL_COVERAGE ?= 100
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test check lint coverage interop-soak soak-virtual websocket-cases hostile fuzz conformance \
-    conformance-peers conformance-clients conformance-mutants bench hold fix wheel clean distclean setup system bundle
+    conformance-peers conformance-clients conformance-mutants bench hold cluster fix wheel clean distclean setup system bundle
 .DELETE_ON_ERROR:
 
 help:
@@ -50,6 +51,8 @@ help:
 	@echo 'make bench   measure and print the comparison table'
 	@echo 'make hold    measure that it holds, and write the table of docs/reliability.md: 50 minutes'
 	@echo '             (HOLD_ARGS="--figures idle --minutes-idle 1" for some of it)'
+	@echo 'make cluster measure several nodes over Redis, beside Node, and write the table of docs/scaling.md: 8 minutes'
+	@echo '             (CLUSTER_ARGS="--figures killed --short" for some of it)'
 	@echo 'make fix     format the code and mend what the linter can mend'
 	@echo 'make wheel   build the wheel into dist/'
 	@echo 'make clean   remove what was built; make distclean also the environments'
@@ -116,6 +119,9 @@ bench: $(BENCH)
 hold: $(BENCH) setup
 	-@$(PIP) --only-binary :all: atheris 2>/dev/null
 	@$(BIN)/python -m bench.hold --write-docs $(HOLD_ARGS)
+
+cluster: setup
+	@$(BIN)/python -m bench.cluster --write-docs $(CLUSTER_ARGS)
 
 fix: $(DEV)
 	-$(BIN)/ruff check --fix $(SOURCES)

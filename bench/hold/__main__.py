@@ -8,27 +8,24 @@ each figure. Exit status: 0 when all that was measured held; 1 when a promise wa
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
 
 from bench import machine, processes, report
 
-from . import aborts, acks, counts, drain, floors, idle, stalled, table
+from . import aborts, acks, attempt, counts, drain, floors, idle, stalled, table
 from .figure import Claim, Figure, Plan, say
 
 DOCUMENT = processes.ROOT / "docs" / "reliability.md"
 SHORT_ALLOWANCE = 240.0
 
 
-FIGURES = {
+FIGURES: dict[str, Figure[Plan]] = {
     one.name: one
     for one in (
         Figure("stalled", "1. stalled clients", stalled.measure, 3, 600),
@@ -42,24 +39,17 @@ FIGURES = {
 }
 
 
-class _Overdue(Exception):
-    """A figure has taken longer than its allowance."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit status."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, attempt.interrupt)
     try:
         plan = _plan(options)
     except processes.MeasureError as error:
         print(f"hold: {error}", file=sys.stderr)
         return 2
     facts = machine.describe()
-    where = (
-        f"{facts['CPU']}; Linux {facts['kernel'].split()[-1]}; Python {facts['Python'].split()[-1]}; "
-        f"{facts['commit']}; {facts['date']}; load before {machine.load_average():.2f}"
-    )
+    where = attempt.machine_cell(facts)
     titles = [figure.title for figure in FIGURES.values()]
     measured: dict[str, report.Table] = {}
     claims: dict[str, list[Claim]] = {}
@@ -67,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for figure in options.figures:
         say(f"{figure.title}: about {'seconds' if plan.short else f'{_minutes(figure, plan):g} minutes'}")
         try:
-            claims[figure.name] = _measure(figure, plan)
+            claims[figure.name] = attempt.measure(figure, plan, _allowance(figure, plan))
         except KeyboardInterrupt:
             interrupted = True
             break
@@ -106,7 +96,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _figures(text: str) -> list[Figure]:
+def _figures(text: str) -> list[Figure[Plan]]:
     names = text.replace(",", " ").split()
     unknown = [name for name in names if name not in FIGURES]
     if unknown:
@@ -132,11 +122,11 @@ def _plan(options: argparse.Namespace) -> Plan:
     )
 
 
-def _minutes(figure: Figure, plan: Plan) -> float:
+def _minutes(figure: Figure[Plan], plan: Plan) -> float:
     return plan.minutes_idle + 1 if figure.name == "idle" else figure.minutes
 
 
-def _command(figure: Figure, options: argparse.Namespace) -> str:
+def _command(figure: Figure[Plan], options: argparse.Namespace) -> str:
     parts = ["python", "-m", "bench.hold", "--figures", figure.name]
     if options.short:
         parts.append("--short")
@@ -149,40 +139,10 @@ def _command(figure: Figure, options: argparse.Namespace) -> str:
     return shlex.join(parts)
 
 
-def _measure(figure: Figure, plan: Plan) -> list[Claim]:
-    """Measure one figure; what goes wrong is a claim that was not met."""
-    allowance = SHORT_ALLOWANCE if plan.short else figure.allowance
+def _allowance(figure: Figure[Plan], plan: Plan) -> float:
     if figure.name == "idle" and not plan.short:
-        allowance = plan.minutes_idle * 60 + 600
-    try:
-        with _deadline(allowance):
-            return figure.measure(plan)
-    except _Overdue:
-        return [Claim("could be measured", "", f"no: took longer than {allowance:g} s", met=False)]
-    except Exception as error:
-        say(f"{figure.title}: {error!r}")
-        told = " ".join(str(error).split())[:200]
-        return [Claim("could be measured", "", f"no: {type(error).__name__}: {told}", met=False)]
-
-
-@contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raise in the main thread when the time is over, whatever it waits for."""
-
-    def overdue(number: int, frame: FrameType | None) -> NoReturn:
-        raise _Overdue
-
-    before: Any = signal.signal(signal.SIGALRM, overdue)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+        return plan.minutes_idle * 60 + 600
+    return SHORT_ALLOWANCE if plan.short else figure.allowance
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,11 @@ class Plan:
         return short if self.short else full
 
 
-Measure = Callable[[Plan], list[Claim]]
+Amount = TypeVar("Amount")
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(Generic[Amount]):
     """One figure of the table.
 
     Attributes:
@@ -90,7 +91,7 @@ class Figure:
 
     name: str
     title: str
-    measure: Measure
+    measure: Callable[[Amount], list[Claim]]
     minutes: float
     allowance: float
 

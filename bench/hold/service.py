@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,14 @@ def running_service(cpu: int, **options: Any) -> Iterator[Service]:
         cpu: The core.
         options: Settings of the broker; `limits` is a mapping.
     """
-    command = ["taskset", "-c", str(cpu), sys.executable, "-m", "bench.hold.server", json.dumps(options)]
+    python = ["taskset", "-c", str(cpu), sys.executable]
+    with running([*python, "-m", "bench.hold.server", json.dumps(options)]) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str]) -> Iterator[Service]:
+    """Start a program that says its port and then obeys; end it on exit."""
     with (
         tempfile.TemporaryFile("w+") as errors,
         child(command, ROOT, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.PIPE) as process,

@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md: a run replaces the rows of the figures that it has measured."""
+"""The table of a page, between markers: a run replaces the rows of the figures that it has measured."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def rows_of(title: str, claims: Sequence[Claim], command: str, machine: str) -> 
     ]
 
 
-def read(page: str) -> report.Table:
+def read(page: str, begin: str = BEGIN, end: str = END) -> report.Table:
     """Return the rows that stand in a page between the markers, without the head.
 
     Raises:
         ValueError: if the markers are not there.
     """
-    lines = page[page.index(BEGIN) : page.index(END)].splitlines()
+    lines = page[page.index(begin) : page.index(end)].splitlines()
     rows = [_cells(line) for line in lines if line.startswith("| ")]
     return [row for row in rows if len(row) == len(HEAD) and row[0] not in (HEAD[0], "---")]
 
@@ -46,12 +46,14 @@ def merged(old: report.Table, new: Mapping[str, report.Table], order: Sequence[s
     return rows
 
 
-def write(path: Path, new: Mapping[str, report.Table], order: Sequence[str]) -> None:
+def write(
+    path: Path, new: Mapping[str, report.Table], order: Sequence[str], begin: str = BEGIN, end: str = END
+) -> None:
     """Put what was measured into the page; all else of it stays."""
     page = path.read_text(encoding="utf-8")
-    rows = merged(read(page), new, order)
-    before, after = page[: page.index(BEGIN)], page[page.index(END) :]
-    path.write_text(f"{before}{BEGIN}\n\n{report.as_markdown([HEAD, *rows])}\n\n{after}", encoding="utf-8")
+    rows = merged(read(page, begin, end), new, order)
+    before, after = page[: page.index(begin)], page[page.index(end) :]
+    path.write_text(f"{before}{begin}\n\n{report.as_markdown([HEAD, *rows])}\n\n{after}", encoding="utf-8")
 
 
 def as_text(rows: report.Table) -> str:

@@ -50,6 +50,9 @@ async function main() {
   const io = new Server(http, { adapter: await adapter(), cors: { origin: "*" } });
   io.of("/chat");
   io.on("connection", (socket) => {
+    // For bench/cluster: clients that ask for it in their address follow what others publish.
+    if (socket.handshake.query.follow) socket.join("followers");
+    socket.on("pub", (text) => io.to("followers").emit("n", text));
     socket.on("join", (...args) => {
       const answer = args.pop();
       socket.join(args);
