@@ -12,12 +12,12 @@ import trio
 from protocol.bus.cluster import ClusterMessage, MessageType
 from protocol.bus.options import BroadcastOptions
 
-from .base import Answers, BusHost, LocalNamespace, RemoteAcks
+from .asking import NAMES_TIMEOUT, AskingLink, Kinds
+from .base import BusHost, LocalNamespace
 from .errors import BusError
 from .requests import Request, Requests
 
 REQUEST_TIMEOUT: Final = 5.0  # seconds, as in the reference
-_NAMES_TIMEOUT: Final = 1.0  # seconds to find out the names of those who are silent
 
 
 def new_uid() -> str:
@@ -57,7 +57,7 @@ class Carrier(Protocol):
         """Take note that the namespace is no more."""
 
 
-class ClusterLink:
+class ClusterLink(AskingLink[MessageType]):
     """Connects one namespace to its peers on other nodes; a `Link`.
 
     Whoever carries the messages hands those that come in to `receive`, and tells `node_left` of a node that
@@ -71,6 +71,15 @@ class ClusterLink:
         request_timeout: Seconds that other nodes have to tell of their sockets.
     """
 
+    kinds = Kinds(
+        broadcast=MessageType.BROADCAST,
+        join=MessageType.SOCKETS_JOIN,
+        leave=MessageType.SOCKETS_LEAVE,
+        disconnect=MessageType.DISCONNECT_SOCKETS,
+        fetch=MessageType.FETCH_SOCKETS,
+        server_event=MessageType.SERVER_SIDE_EMIT,
+    )
+
     def __init__(
         self,
         uid: str,
@@ -79,12 +88,11 @@ class ClusterLink:
         carrier: Carrier,
         request_timeout: float = REQUEST_TIMEOUT,
     ) -> None:
+        super().__init__(Requests(host.limits.bus_requests, new_uid), request_timeout)
         self.uid = uid
         self._local = local
         self._host = host
         self._carrier = carrier
-        self._timeout = request_timeout
-        self._requests = Requests(host.limits.bus_requests, new_uid)
 
     def _message(self, kind: MessageType, **fields: Any) -> ClusterMessage:
         return ClusterMessage(type=kind, uid=self.uid, namespace=self._local.name, **fields)
@@ -93,64 +101,13 @@ class ClusterLink:
 
     def broadcast(self, event: Sequence[Any], options: BroadcastOptions) -> bool:
         """Send an event to sockets of the other nodes."""
-        return self._carrier.publish(self._message(MessageType.BROADCAST, event=event, options=options))
+        return self._publish(self.kinds.broadcast, event=event, options=options)
 
-    def sockets_join(self, options: BroadcastOptions, rooms: Sequence[str]) -> bool:
-        """Put sockets of the other nodes into rooms."""
-        return self._carrier.publish(self._message(MessageType.SOCKETS_JOIN, options=options, rooms=rooms))
+    def _publish(self, kind: MessageType, **fields: Any) -> bool:
+        return self._carrier.publish(self._message(kind, **fields))
 
-    def sockets_leave(self, options: BroadcastOptions, rooms: Sequence[str]) -> bool:
-        """Take sockets of the other nodes out of rooms."""
-        return self._carrier.publish(self._message(MessageType.SOCKETS_LEAVE, options=options, rooms=rooms))
-
-    def disconnect_sockets(self, options: BroadcastOptions, close: bool) -> bool:
-        """Make sockets of the other nodes leave."""
-        message = self._message(MessageType.DISCONNECT_SOCKETS, options=options, close=close)
-        return self._carrier.publish(message)
-
-    async def broadcast_with_ack(
-        self, event: Sequence[Any], options: BroadcastOptions, timeout: float
-    ) -> RemoteAcks:
-        """Send an event with ack to sockets of the other nodes, and wait until all have answered."""
-        request, silent = await self._ask(
-            MessageType.BROADCAST, timeout, asks_clients=True, event=event, options=options
-        )
-        return RemoteAcks(request.values, request.clients, silent)
-
-    async def fetch_sockets(self, options: BroadcastOptions) -> Answers[dict[str, Any]]:
-        """Ask the other nodes for their sockets."""
-        request, silent = await self._ask(MessageType.FETCH_SOCKETS, self._timeout, options=options)
-        return Answers(request.values, silent)
-
-    def server_side_send(self, event: Sequence[Any]) -> bool:
-        """Send an event to the other nodes themselves, and want no answers."""
-        return self._carrier.publish(self._message(MessageType.SERVER_SIDE_EMIT, event=event))
-
-    async def server_side_emit(self, event: Sequence[Any], timeout: float) -> Answers[Any]:
-        """Send an event to the other nodes themselves, and gather their answers."""
-        request, silent = await self._ask(MessageType.SERVER_SIDE_EMIT, timeout, event=event)
-        return Answers(request.values, silent)
-
-    async def _ask(
-        self, kind: MessageType, timeout: float, *, asks_clients: bool = False, **fields: Any
-    ) -> tuple[Request, tuple[str, ...]]:
-        """Send a question and gather what is answered in time; say who kept silent."""
-        request_id, request = self._requests.open(asks_clients)
-        try:
-            with trio.move_on_after(timeout):
-                try:
-                    peers = await self._carrier.peers()
-                except BusError:
-                    return request, request.silent()
-                if peers > 0 and not self._carrier.publish(
-                    self._message(kind, request_id=request_id, **fields)
-                ):
-                    return request, request.silent()
-                request.expect(peers)
-                await request.done.wait()
-        finally:
-            self._requests.close(request_id)
-        return request, await self._silent(request)
+    async def _peers(self) -> int:
+        return await self._carrier.peers()
 
     async def _silent(self, request: Request) -> tuple[str, ...]:
         silent = request.silent()
@@ -158,7 +115,7 @@ class ClusterLink:
             return ()
         self._host.events["silent node"] += len(silent)
         names: Collection[str] = ()
-        with trio.move_on_after(_NAMES_TIMEOUT):
+        with trio.move_on_after(NAMES_TIMEOUT):
             try:
                 names = await self._carrier.names()
             except BusError:

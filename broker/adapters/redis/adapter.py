@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -124,7 +125,7 @@ class RedisAdapter:
         return StreamsBus(self, host)
 
 
-class RedisBus:
+class RedisBus(ABC):
     """What the three modes have in common: one connection, and who hears which channel."""
 
     publish_verb = "PUBLISH"
@@ -142,9 +143,9 @@ class RedisBus:
         )
         self._routes.client = self._client
 
+    @abstractmethod
     def link(self, local: LocalNamespace) -> Link:
         """Connect a namespace."""
-        raise NotImplementedError
 
     def _report(self, gap: Gap) -> None:
         self._report_on(gap)

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import trio
 
-from broker.adapters.base import Answers, BusHost, LocalNamespace, RemoteAcks
+from broker.adapters.asking import NAMES_TIMEOUT, AskingLink, Kinds
+from broker.adapters.base import BusHost, LocalNamespace
 from broker.adapters.errors import BusError
 from broker.adapters.requests import UNKNOWN_NODE, Request, Requests
 from protocol.bus import classic
@@ -22,7 +23,6 @@ from .client import RedisClient
 from .routes import RoomChannels, Routes
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_NAMES_TIMEOUT: Final = 1.0
 _GLOB: Final = re.compile(r"[*?\[\]\\]")
 
 
@@ -36,8 +36,17 @@ def glob_escaped(text: str) -> str:
     return _GLOB.sub(lambda found: "\\" + found[0], text)
 
 
-class ClassicLink:
+class ClassicLink(AskingLink[RequestType]):
     """Connects one namespace; a `broker.adapters.base.Link`."""
+
+    kinds = Kinds(
+        broadcast=RequestType.BROADCAST,
+        join=RequestType.REMOTE_JOIN,
+        leave=RequestType.REMOTE_LEAVE,
+        disconnect=RequestType.REMOTE_DISCONNECT,
+        fetch=RequestType.REMOTE_FETCH,
+        server_event=RequestType.SERVER_SIDE_EMIT,
+    )
 
     def __init__(
         self,
@@ -51,15 +60,14 @@ class ClassicLink:
         request_timeout: float,
         own_responses: bool,
     ) -> None:
+        super().__init__(Requests(host.limits.bus_requests, new_uid), request_timeout)
         self.uid = uid
         self._local = local
         self._host = host
         self._client = client
         self._routes = routes
-        self._timeout = request_timeout
         self._own_responses = own_responses
         self._channels = ClassicChannels(key, local.name, uid)
-        self._requests = Requests(host.limits.bus_requests, new_uid)
         self._depth = host.depth
         self._rooms = RoomChannels(routes, self._channels.room, local.has, self._on_broadcast)
         routes.add(self._channels.request, self._on_request)
@@ -78,59 +86,6 @@ class ClassicLink:
         request = ClassicRequest(type=kind, uid=self.uid, namespace=self._local.name, **fields)
         return self._client.send("PUBLISH", self._channels.request, classic.write_request(request))
 
-    def sockets_join(self, options: BroadcastOptions, rooms: Sequence[str]) -> bool:
-        """Put sockets of the other nodes into rooms."""
-        return self._publish(RequestType.REMOTE_JOIN, options=options, rooms=tuple(rooms))
-
-    def sockets_leave(self, options: BroadcastOptions, rooms: Sequence[str]) -> bool:
-        """Take sockets of the other nodes out of rooms."""
-        return self._publish(RequestType.REMOTE_LEAVE, options=options, rooms=tuple(rooms))
-
-    def disconnect_sockets(self, options: BroadcastOptions, close: bool) -> bool:
-        """Make sockets of the other nodes leave."""
-        return self._publish(RequestType.REMOTE_DISCONNECT, options=options, close=close)
-
-    async def broadcast_with_ack(
-        self, event: Sequence[Any], options: BroadcastOptions, timeout: float
-    ) -> RemoteAcks:
-        """Send an event with ack to sockets of the other nodes, and wait until all have answered."""
-        request, silent = await self._ask(
-            RequestType.BROADCAST, timeout, asks_clients=True, event=event, options=options
-        )
-        return RemoteAcks(request.values, request.clients, silent)
-
-    async def fetch_sockets(self, options: BroadcastOptions) -> Answers[dict[str, Any]]:
-        """Ask the other nodes for their sockets."""
-        request, silent = await self._ask(RequestType.REMOTE_FETCH, self._timeout, options=options)
-        return Answers(request.values, silent)
-
-    def server_side_send(self, event: Sequence[Any]) -> bool:
-        """Send an event to the other nodes themselves, and want no answers."""
-        return self._publish(RequestType.SERVER_SIDE_EMIT, event=event)
-
-    async def server_side_emit(self, event: Sequence[Any], timeout: float) -> Answers[Any]:
-        """Send an event to the other nodes themselves, and gather their answers."""
-        request, silent = await self._ask(RequestType.SERVER_SIDE_EMIT, timeout, event=event)
-        return Answers(request.values, silent)
-
-    async def _ask(
-        self, kind: RequestType, timeout: float, *, asks_clients: bool = False, **fields: Any
-    ) -> tuple[Request, tuple[str, ...]]:
-        request_id, request = self._requests.open(asks_clients)
-        try:
-            with trio.move_on_after(timeout):
-                try:
-                    peers = await self._peers()
-                except BusError:
-                    return request, request.silent()
-                if peers > 0 and not self._publish(kind, request_id=request_id, **fields):
-                    return request, request.silent()
-                request.expect(peers)
-                await request.done.wait()
-        finally:
-            self._requests.close(request_id)
-        return request, await self._silent(request)
-
     async def _peers(self) -> int:
         reply = await self._client.ask("PUBSUB", "NUMSUB", self._channels.request)
         return int(reply[1]) - 1
@@ -143,7 +98,7 @@ class ClassicLink:
             return silent
         prefix = self._channels.response
         names: list[str] = []
-        with trio.move_on_after(_NAMES_TIMEOUT):
+        with trio.move_on_after(NAMES_TIMEOUT):
             try:
                 found = await self._client.ask("PUBSUB", "CHANNELS", glob_escaped(prefix) + "?*#")
                 names = [one.decode()[len(prefix) : -1] for one in found]
