@@ -9,16 +9,12 @@ interrupted.
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from bench import machine, processes, report
-from bench.hold import attempt, table
-from bench.hold.figure import Claim, Figure, say
+from bench import processes
+from bench.hold.figure import Figure
+from bench.hold.program import Program, end_on_sigterm
 
 from . import killed, mixed, outages, shared_port, throughput
 from .world import Scale, missing_packages
@@ -43,65 +39,33 @@ FIGURES: dict[str, Figure[Scale]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit status."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, attempt.interrupt)
+    end_on_sigterm()
     if missing := [*processes.missing_tools(), *missing_packages()]:
         print(f"cluster: not installed: {', '.join(missing)}", file=sys.stderr)
         return 2
     processes.raise_file_limit()
-    facts = machine.describe()
-    scale = Scale(short=options.short)
-    measured: dict[str, report.Table] = {}
-    claims: dict[str, list[Claim]] = {}
-    interrupted = False
-    for figure in options.figures:
-        say(f"{figure.title}: about {'20 seconds' if scale.short else f'{figure.minutes:g} minutes'}")
-        where = attempt.machine_cell(facts)
-        try:
-            allowance = SHORT_ALLOWANCE if scale.short else figure.allowance
-            claims[figure.name] = attempt.measure(figure, scale, allowance)
-        except KeyboardInterrupt:
-            interrupted = True
-            break
-        rows = table.rows_of(figure.title, claims[figure.name], _command(figure, scale), where)
-        measured[figure.title] = rows
-        print(table.as_text(rows), flush=True)
-        if options.write_docs:
-            table.write(DOCUMENT, measured, [one.title for one in FIGURES.values()], BEGIN, END)
-    if options.json:
-        found = {name: [vars(claim) for claim in some] for name, some in claims.items()}
-        options.json.write_text(json.dumps({"facts": facts, "figures": found}, indent=2) + "\n")
-    if interrupted:
-        return 130
-    missed = [claim for some in claims.values() for claim in some if claim.met is False]
-    say(f"{len(missed)} missed" if missed else "all held")
-    return 1 if missed else 0
+    return _program().run(options, Scale(short=options.short))
+
+
+def _program() -> Program[Scale]:
+    return Program("cluster", DOCUMENT, BEGIN, END, FIGURES, _takes, _allowance, _options)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
-    names = " ".join(FIGURES)
-    parser.add_argument(
-        "--figures", type=_figures, default=list(FIGURES.values()), help=f"of {names}; default all"
-    )
-    parser.add_argument("--short", action="store_true", help="seconds instead of minutes, few clients")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
-    parser.add_argument("--write-docs", action="store_true", help="write the table of docs/scaling.md")
-    return parser.parse_args(arguments)
+    return _program().parser(__doc__, "seconds instead of minutes, few clients").parse_args(arguments)
 
 
-def _figures(text: str) -> list[Figure[Scale]]:
-    names = text.replace(",", " ").split()
-    if unknown := [name for name in names if name not in FIGURES]:
-        raise argparse.ArgumentTypeError(
-            f"no such figure: {', '.join(unknown)}; there are {' '.join(FIGURES)}"
-        )
-    return [FIGURES[name] for name in FIGURES if name in names]
+def _takes(figure: Figure[Scale], scale: Scale) -> str:
+    return "20 seconds" if scale.short else f"{figure.minutes:g} minutes"
 
 
-def _command(figure: Figure[Scale], scale: Scale) -> str:
-    short = ["--short"] if scale.short else []
-    return shlex.join(["python", "-m", "bench.cluster", "--figures", figure.name, *short])
+def _options(figure: Figure[Scale], scale: Scale) -> list[str]:
+    return ["--short"] if scale.short else []
+
+
+def _allowance(figure: Figure[Scale], scale: Scale) -> float:
+    return SHORT_ALLOWANCE if scale.short else figure.allowance
 
 
 if __name__ == "__main__":
