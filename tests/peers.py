@@ -683,6 +683,13 @@ async def settled() -> None:
         await wait_all_tasks_blocked(0.005)
 
 
+async def until(condition: Any) -> None:
+    """Wait until something becomes true in this process."""
+    with trio.fail_after(5):
+        while not condition():  # noqa: ASYNC110 - there is nothing that could set an event
+            await trio.sleep(0.001)
+
+
 def open_sockets() -> int:
     """Count this process's open sockets."""
     count = 0

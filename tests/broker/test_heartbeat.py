@@ -13,9 +13,8 @@ from broker.testing import open_harness
 from broker.testing.peers import PeerClosed
 from broker.testing.plugin import run_virtual
 from tests.broker import carriers
-from tests.broker.transports.test_stalled_writes import until
 from tests.duplex import TRANSPORTS
-from tests.peers import TEXT, BareWebSocket, build_frame
+from tests.peers import TEXT, BareWebSocket, build_frame, until
 
 virtual = pytest.mark.trio(run=run_virtual)
 both = pytest.mark.parametrize("transport", TRANSPORTS)

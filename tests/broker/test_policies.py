@@ -12,9 +12,8 @@ from trio.testing import wait_all_tasks_blocked
 from broker import AckTimeout, Broker, DisconnectReason, EmitResult, Limits, Socket, Verdict
 from tests.broker import carriers
 from tests.broker.carriers import Carrier
-from tests.broker.transports.test_stalled_writes import until
 from tests.duplex import joined
-from tests.peers import TEXT, BareWebSocket, build_frame, client, quick_broker, settled
+from tests.peers import TEXT, BareWebSocket, build_frame, client, quick_broker, settled, until
 
 Serve = Callable[..., Any]
 

@@ -15,9 +15,8 @@ from broker import Broker, DisconnectReason, Limits, Socket
 from broker.testing import Harness, open_harness
 from broker.testing.plugin import run_virtual
 from tests.broker import carriers
-from tests.broker.transports.test_stalled_writes import until
 from tests.duplex import TRANSPORTS
-from tests.peers import ENGINE_PATH, PollingPeer, RawWebSocket, client, http, quick_broker, serving
+from tests.peers import ENGINE_PATH, PollingPeer, RawWebSocket, client, http, quick_broker, serving, until
 
 virtual = pytest.mark.trio(run=run_virtual)
 WARNING = {

@@ -22,13 +22,14 @@ from broker.conformance.target import parse_url
 from tests.conformance.mutants import MUTANTS
 
 HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "examples" / "conformance"
 PEERS = {
     "node": ["node", str(HERE / "servers" / "node.js")],
     "python-socketio": [sys.executable, str(HERE / "servers" / "python_socketio.py")],
 }
 CLIENTS = {
     "javascript": f"node {HERE / 'clients' / 'javascript.js'}",
-    "python-socketio": f"{sys.executable} {HERE / 'clients' / 'python_socketio.py'}",
+    "python-socketio": f"{sys.executable} {EXAMPLES / 'client.py'}",
     "ours": f"{sys.executable} -m tests.conformance.clients.ours",
 }
 

@@ -23,6 +23,7 @@ from tests.peers import (
     open_sockets,
     quick_broker,
     settled,
+    until,
     upgrade_head,
     websocket,
 )
@@ -42,13 +43,6 @@ def reasons_of(broker: Broker) -> list[DisconnectReason]:
     seen: list[DisconnectReason] = []
     broker.on("disconnect")(lambda socket, reason: seen.append(reason))
     return seen
-
-
-async def until(condition: Any) -> None:
-    """Wait until something becomes true in this process."""
-    with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 - there is nothing that could set an event
-            await trio.sleep(0.001)
 
 
 # -- both directions -------------------------------------------------------------------

@@ -25,6 +25,7 @@ from tests.peers import (
     client,
     quick_broker,
     settled,
+    until,
 )
 
 RESET = b"\1\0\0\0\0\0\0\0"  # close with RST
@@ -38,13 +39,6 @@ def watched(**limits: Any) -> tuple[Broker, list[DisconnectReason]]:
     reasons: list[DisconnectReason] = []
     broker.on("disconnect")(lambda socket, reason: reasons.append(reason))
     return broker, reasons
-
-
-async def until(condition: Any) -> None:
-    """Wait until something becomes true in this process."""
-    with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 - there is nothing that could set an event
-            await trio.sleep(0.001)
 
 
 async def clog(broker: Broker) -> int:
