@@ -20,7 +20,7 @@ pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 from .python_client import CHECKS, KINDS, TRANSPORTS
 
 PROGRAM = Path(__file__).with_name("python_client.py")
-TIME_LIMIT = 60.0
+TIME_LIMIT = 120.0
 
 # The synchronous client speaks HTTP by `requests` and WebSocket by `websocket-client`.
 WAYS = [(kind, transport) for kind in KINDS for transport in TRANSPORTS]
