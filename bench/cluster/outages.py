@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,11 +97,14 @@ async def _all_outages(scale: Scale, redis: RedisServer, pairs: list[Pair]) -> l
     await _outage("hung", pairs, seconds, hang, wake)
     await redis.stop()
     await redis.start()
+    await _until_connected(redis, before)
     await _until_all(pairs, True)
     say("outages: Redis was restarted empty")
     connected = [await _connections(redis)]
     for number in range(many):
+        cut_off = await _connection_ids(redis)
         await redis.ask("CLIENT", "KILL", "SKIPME", "yes")
+        await _until_connected(redis, before, besides=cut_off)
         await _until_all(pairs, True)
         if number % 20 == 19 or number == many - 1:
             connected.append(await _connections(redis))
@@ -147,16 +150,29 @@ async def _times_into(name: str, pairs: list[Pair], where: str, *, ready: bool) 
                 nursery.start_soon(one, pair, node)
 
 
+async def _until_connected(redis: RedisServer, count: int, besides: Collection[str] = ()) -> None:
+    """Wait until there are so many connections besides those, or it has taken too long."""
+    with trio.move_on_after(READY_AGAIN):
+        while len((await _connection_ids(redis)).difference(besides)) < count:  # noqa: ASYNC110 - not ours
+            await trio.sleep(0.02)
+
+
 async def _until_all(pairs: list[Pair], ready: bool) -> None:
-    """Wait until all nodes are in touch; they notice a cut at once, so first it is seen by their gaps."""
-    await trio.sleep(0.1)
+    """Wait until all nodes say so."""
     for pair in pairs:
         for node in pair.nodes:
             await world.until_ready(node.port, ready, READY_AGAIN)
 
 
 async def _connections(redis: RedisServer) -> int:
-    return (await redis.ask("CLIENT", "LIST")).count("name=broker-")
+    return len(await _connection_ids(redis))
+
+
+async def _connection_ids(redis: RedisServer) -> set[str]:
+    """Return the ids of the nodes' connections, which Redis never gives twice."""
+    return {
+        line.split()[0] for line in (await redis.ask("CLIENT", "LIST")).splitlines() if "name=broker-" in line
+    }
 
 
 def _times(name: str, seconds: float, pairs: list[Pair]) -> Claim:

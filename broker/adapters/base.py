@@ -60,7 +60,8 @@ class Gap:
 
     Attributes:
         cause: Why, in a few words.
-        seconds: How long it lasted.
+        seconds: How long it lasted, up to its report; it began when the bus was last heard, or with the
+            oldest publication in doubt if that is older.
         unconfirmed: Publications of this node of which it is not known whether they arrived.
         lost: Publications of this node that were given up.
         replayed: Whether what the others sent meanwhile has been fetched after it.

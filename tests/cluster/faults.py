@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -19,12 +19,14 @@ class Proxy:
     Attributes:
         port: Where it listens.
         deaf: Whether messages of channels are swallowed.
+        mute: Whether what clients send is swallowed.
         opened: How many connections there have been.
     """
 
     target: int
     port: int = 0
     deaf: bool = False
+    mute: bool = False
     opened: int = 0
     open: set[trio.CancelScope] = field(factory=set)
 
@@ -34,16 +36,26 @@ class Proxy:
         server = await trio.open_tcp_stream("127.0.0.1", self.target)
         async with client, server, trio.open_nursery() as nursery:
             self.open.add(nursery.cancel_scope)
-            nursery.start_soon(self._pass, client, server, nursery.cancel_scope)
-            nursery.start_soon(self._pass, server, client, nursery.cancel_scope)
+            nursery.start_soon(self._pass, client, server, self._asked, nursery.cancel_scope)
+            nursery.start_soon(self._pass, server, client, self._told, nursery.cancel_scope)
         self.open.discard(nursery.cancel_scope)
 
+    def _asked(self, data: bytes) -> bytes:
+        return b"" if self.mute else data
+
+    def _told(self, data: bytes) -> bytes:
+        return _MESSAGE.sub(b"", data) if self.deaf else data
+
     async def _pass(
-        self, source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope
+        self,
+        source: trio.SocketStream,
+        target: trio.SocketStream,
+        change: Callable[[bytes], bytes],
+        scope: trio.CancelScope,
     ) -> None:
         try:
             async for data in source:
-                await target.send_all(_MESSAGE.sub(b"", data) if self.deaf else data)
+                await target.send_all(change(data))
         except (OSError, trio.BrokenResourceError):
             pass
         scope.cancel()

@@ -180,6 +180,25 @@ async def test_publications_that_nobody_confirmed_are_reported() -> None:
         assert a.events["unconfirmed bus message"] == 5
 
 
+async def test_a_gap_begins_with_what_is_in_doubt_though_more_was_heard_since() -> None:
+    async with redis_server() as redis, proxy(redis.port) as way:
+        async with node(f"redis://127.0.0.1:{way.port}") as a, node(redis.url) as b:
+            await until_linked(a, b)
+            way.mute = True
+            a.broker.emit("x")
+            published = trio.current_time()
+            await trio.sleep(0.05)  # what the gap must count is longer than a new connection takes
+            b.broker.to(a.socket.id).emit("heard")
+            await a.peer.expect('42["x"]')
+            await a.peer.expect('42["heard"]')
+            way.mute = False
+            in_doubt = trio.current_time() - published
+            way.cut()
+            await until(lambda: a.gaps)
+            assert a.gaps[0].unconfirmed >= 1
+            assert a.gaps[0].seconds >= in_doubt
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_strange_messages_are_counted(mode: str) -> None:
     limits = Limits(bus_message_bytes=1000)

@@ -59,6 +59,12 @@ class _Outgoing:
     data: bytes
     waiter: Waiter | None
     has_reply: bool = True
+    queued_at: float = field(factory=trio.current_time)
+
+    @property
+    def is_publication(self) -> bool:
+        """Whether it is for the other nodes, and nobody here waits for what comes of it."""
+        return self.waiter is None and self.has_reply
 
 
 class RedisClient:
@@ -215,7 +221,7 @@ class RedisClient:
         while True:
             await self._live(stream)
             logger.warning("connection to Redis at %s lost: %s", self._address, self.trouble)
-            stream = await self._return(self._last_heard, self._give_up())
+            stream = await self._return(self._sure_until(), self._give_up())
 
     async def _return(self, since: float, unconfirmed: int) -> trio.abc.Stream:
         """Connect again, for as long as it takes; report the gap."""
@@ -233,13 +239,18 @@ class RedisClient:
         self._host.report(Gap(cause, trio.current_time() - since, unconfirmed, lost))
         return stream
 
+    def _sure_until(self) -> float:
+        """Return up to when nothing can be missing, here or at the other nodes."""
+        publications = (one.queued_at for one in (*self._sent, *self._queue) if one.is_publication)
+        return min(self._last_heard, next(publications, self._last_heard))
+
     def _give_up(self) -> int:
         """Settle what was sent and not answered; return how many publications are among it."""
-        unconfirmed = sum(one.waiter is None and one.has_reply for one in self._sent)
+        unconfirmed = sum(one.is_publication for one in self._sent)
         self._host.events["unconfirmed bus message"] += unconfirmed
         waiting = [one.waiter for one in (*self._sent, *self._queue) if one.waiter is not None]
         self._sent.clear()
-        self._queue = deque(one for one in self._queue if one.waiter is None and one.has_reply)
+        self._queue = deque(one for one in self._queue if one.is_publication)
         self._queued_bytes = sum(len(one.data) for one in self._queue)
         for waiter in waiting:
             waiter.lose()
