@@ -13,7 +13,7 @@ from protocol.socketio.decoder import Decoder, NeedAttachments, check_packet
 from protocol.socketio.msgpack import MsgpackParser
 from protocol.socketio.packet import Packet, PacketType
 
-from .encoded import EncodedMessage, encode_ack, encode_control, encode_event
+from .encoded import ControlMessage, EncodedMessage, encode_ack, encode_control, encode_event
 from .settings_checks import problem
 
 logger = logging.getLogger(__name__)
@@ -121,22 +121,23 @@ class ParserCodec:
         ack_id: int | None = None,
     ) -> EncodedMessage:
         """Encode an event."""
-        return self.control(Packet(PacketType.EVENT, namespace, ack_id, [event, *args]))
+        return EncodedMessage(*self._encode(Packet(PacketType.EVENT, namespace, ack_id, [event, *args])))
 
     def ack(self, namespace: str, ack_id: int, values: Sequence[Any]) -> EncodedMessage:
         """Encode the answer to an event."""
-        return self.control(Packet(PacketType.ACK, namespace, ack_id, list(values)))
+        return EncodedMessage(*self._encode(Packet(PacketType.ACK, namespace, ack_id, list(values))))
 
     def control(self, packet: Packet) -> EncodedMessage:
-        """Encode any packet, as one that may not be dropped."""
+        """Encode CONNECT, DISCONNECT or CONNECT_ERROR."""
+        return ControlMessage(*self._encode(packet))
+
+    def _encode(self, packet: Packet) -> tuple[bytes, Sequence[bytes]]:
         try:
-            parts = self._parser.encode(packet)
-            text, attachments = _split(parts)
+            return _split(self._parser.encode(packet))
         except TypeError:
             raise
         except Exception as error:
             raise TypeError(f"the parser cannot encode this {packet.type.name} packet: {error}") from error
-        return EncodedMessage(text, attachments)
 
     def decoder(self, limits: Limits, max_payload_bytes: int) -> PacketDecoder:
         """Return the parser's decoder; one of an application is not trusted to keep its word."""

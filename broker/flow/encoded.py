@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import orjson
 
@@ -29,9 +29,12 @@ class EncodedMessage:
         overflow: What to do with it when a budget is used up; None is `disconnect`, which acks and protocol
             packets always have.
         key: What `keep_latest` compares: namespace and key; None is never replaced.
+        is_counted: Whether an application would miss it: an event or an ack, no packet of the protocol's own.
     """
 
     __slots__ = ("attachments", "frame", "key", "overflow", "size", "text")
+
+    is_counted: ClassVar[bool] = True
 
     def __init__(self, text: bytes, attachments: Sequence[bytes] = ()) -> None:
         self.text = text
@@ -45,11 +48,6 @@ class EncodedMessage:
     def is_event(self) -> bool:
         """Whether it is an event in the protocol's own text."""
         return self.text.startswith((b"42", b"45"))
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether an application would miss it: an event or an ack, no packet of the protocol's own."""
-        return bool(self.attachments) or self.text.startswith((b"42", b"43"))
 
     @property
     def packets(self) -> int:
@@ -68,6 +66,14 @@ class EncodedMessage:
         """Return all packets in the text form of polling. Spec: EIO-PKT-4."""
         binary = list(map(encode_binary, self.attachments))
         return [self.text, *binary] if self.text else binary
+
+
+class ControlMessage(EncodedMessage):
+    """A packet of the protocol's own, which no application would miss."""
+
+    __slots__ = ()
+
+    is_counted = False
 
 
 def encode_event(
@@ -109,7 +115,7 @@ def encode_ack(namespace: str, ack_id: int, values: Sequence[Any]) -> EncodedMes
     return EncodedMessage(b"46%d-" % len(attachments) + head + text, attachments)
 
 
-def encode_control(packet: Packet) -> EncodedMessage:
+def encode_control(packet: Packet) -> ControlMessage:
     """Encode a packet without attachments: CONNECT, DISCONNECT, CONNECT_ERROR."""
     text, _ = encode_packet(packet)
-    return EncodedMessage(b"4" + text)
+    return ControlMessage(b"4" + text)

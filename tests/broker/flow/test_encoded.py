@@ -68,5 +68,3 @@ def test_control_packets() -> None:
     message = encode_control(Packet(PacketType.CONNECT, "/a", data={"sid": "x"}))
     assert message.text == b'40/a,{"sid":"x"}'
     assert (message.is_event, message.is_counted) == (False, False)
-    assert not EncodedMessage(b"2").is_counted
-    assert EncodedMessage(b"", [b"x"]).is_counted
