@@ -2,7 +2,7 @@
 
 A task and a cancel scope for each connection that is behind cost memory, and when hundreds fall behind or end
 at once, everybody else waits for them. Here each is an entry in an `epoll` and in a dictionary: see
-docs/adr/0024-shared-writer.md.
+docs/adr/0026-shared-writer.md.
 """
 
 from __future__ import annotations
