@@ -211,6 +211,7 @@ class StreamsBus(RedisBus):
         self._locals: dict[str, LocalNamespace] = {}
         self._log: StreamLog | None = None
         self._waiting_gap: Gap | None = None
+        self._waiting_begun = 0.0
         self._incomplete = False
 
     def link(self, local: LocalNamespace) -> Link:
@@ -279,19 +280,26 @@ class StreamsBus(RedisBus):
             link.receive(message)
 
     def _report(self, gap: Gap) -> None:
-        """Keep a gap until the stream says whether it has been filled."""
+        """Keep a gap until the stream says whether it has been filled; the next one is then part of it."""
+        waiting = self._waiting_gap
         if self._incomplete:
             self._incomplete = False
             self._report_on(gap)
-        else:
+        elif waiting is None:
             self._waiting_gap = gap
+            self._waiting_begun = trio.current_time() - gap.seconds
+        else:
+            self._waiting_gap = evolve(
+                gap, unconfirmed=waiting.unconfirmed + gap.unconfirmed, lost=waiting.lost + gap.lost
+            )
 
     def _continued(self, complete: bool) -> None:
         if self._log is not None:
             self._log.continued(complete)
         gap, self._waiting_gap = self._waiting_gap, None
         if gap is not None:
-            self._report_on(evolve(gap, replayed=complete))
+            seconds = trio.current_time() - self._waiting_begun
+            self._report_on(evolve(gap, seconds=seconds, replayed=complete))
         elif not complete and self._client.trouble is not None:
             self._incomplete = True  # its gap is not over yet
         elif not complete:
