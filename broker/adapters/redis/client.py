@@ -23,6 +23,7 @@ from protocol.bus.commands import Part, write_command
 from .address import RedisAddress
 from .opening import RECEIVE_BYTES, next_reply, open_connection
 from .replies import refusal
+from .subscriptions import Subscriptions, opposite, write_subscriptions
 from .timing import Timing, delays
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class RedisClient:
         self._queued_bytes = 0
         self._wanted = trio.Event()
         self._sent: deque[_Outgoing] = deque()
-        self._channels: dict[str, dict[str, None]] = {}
+        self._subscriptions = Subscriptions()
         self._scope: trio.CancelScope | None = None
         self._settled = trio.Event()
         self._lost = 0
@@ -167,29 +168,18 @@ class RedisClient:
 
     def subscribe(self, verb: str, channel: str) -> None:
         """Hear a channel, now and after each return; `verb` is SUBSCRIBE or SSUBSCRIBE."""
-        channels = self._channels.setdefault(verb, {})
-        if channel not in channels:
-            channels[channel] = None
+        if self._subscriptions.add((verb, channel)):
             self._control(verb, channel)
 
     def unsubscribe(self, verb: str, channel: str) -> None:
         """Hear a channel no longer."""
-        if self._channels.get(verb, {}).pop(channel, 0) is None:
-            self._control(verb.replace("SUBSCRIBE", "UNSUBSCRIBE"), channel)
+        if self._subscriptions.remove((verb, channel)):
+            self._control(*opposite((verb, channel)))
 
     def _control(self, verb: str, channel: str) -> None:
         # Answered by a push, not by a reply; sent anew as a whole when the server has been away.
         if self.trouble is None:
             self._push(_Outgoing(write_command((verb, channel)), None, has_reply=False))
-
-    def _subscriptions(self) -> bytes:
-        commands = []
-        for verb, channels in self._channels.items():
-            if verb == "SSUBSCRIBE":  # one each: their slots may differ
-                commands += [write_command((verb, channel)) for channel in channels]
-            elif channels:
-                commands.append(write_command((verb, *channels)))
-        return b"".join(commands)
 
     # Living
 
@@ -258,12 +248,15 @@ class RedisClient:
 
     async def _connect(self) -> trio.abc.Stream:
         """Connect, log in, and subscribe anew; the answer to all of it is read."""
+        heard = self._subscriptions.all()
         with trio.fail_after(self._timing.connect_timeout):
             stream, self._reader = await open_connection(
-                self._address, self._name, self._subscriptions(), self._on_push
+                self._address, self._name, write_subscriptions(heard), self._on_push
             )
         self.trouble = None
         self._last_heard = trio.current_time()
+        for change in self._subscriptions.changes_since(heard):
+            self._control(*change)
         return stream
 
     async def _live(self, stream: trio.abc.Stream) -> None:
