@@ -14,10 +14,15 @@ Subscription = tuple[str, str]
 
 
 class Subscriptions:
-    """The channels that are to be heard."""
+    """The channels that are to be heard.
 
-    def __init__(self) -> None:
+    Args:
+        last: The channel to subscribe to after all others: who is seen there hears everything.
+    """
+
+    def __init__(self, last: str | None) -> None:
         self._wanted: dict[Subscription, None] = {}
+        self._last = last
 
     def add(self, subscription: Subscription) -> bool:
         """Take one more; tell whether it is new."""
@@ -31,7 +36,7 @@ class Subscriptions:
 
     def all(self) -> list[Subscription]:
         """Return all of them, in the order in which to subscribe."""
-        return list(self._wanted)
+        return sorted(self._wanted, key=lambda one: one[1] == self._last)
 
     def changes_since(self, heard: list[Subscription]) -> Iterator[tuple[str, str]]:
         """Yield the commands, verb and channel, that make what is heard into what is to be heard."""

@@ -11,8 +11,19 @@ def test_plain_channels_go_in_one_command_and_sharded_ones_in_one_each() -> None
     assert write_subscriptions([]) == b""
 
 
+def test_the_common_channel_is_the_last() -> None:
+    subscriptions = Subscriptions("all")
+    for channel in ("all", "a", "b"):
+        assert subscriptions.add(("SSUBSCRIBE", channel))
+        assert not subscriptions.add(("SSUBSCRIBE", channel))
+    assert [channel for _, channel in subscriptions.all()] == ["a", "b", "all"]
+    written = write_subscriptions(subscriptions.all())
+    assert written.count(b"SSUBSCRIBE") == 3
+    assert written.endswith(b"all\r\n")
+
+
 def test_changes_are_made_up_for() -> None:
-    subscriptions = Subscriptions()
+    subscriptions = Subscriptions(None)
     subscriptions.add(("SUBSCRIBE", "stays"))
     subscriptions.add(("SUBSCRIBE", "goes"))
     heard = subscriptions.all()
