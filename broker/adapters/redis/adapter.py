@@ -101,7 +101,9 @@ class RedisAdapter:
             if not number > 0:
                 raise ConfigError(f"adapter: {name} is greater than 0, not {number!r}")
         if not 0 <= return_timeout < math.inf:
-            raise ConfigError(f"adapter: return_timeout is a number of seconds, 0 or more, not {return_timeout!r}")
+            raise ConfigError(
+                f"adapter: return_timeout is a number of seconds, 0 or more, not {return_timeout!r}"
+            )
         self.address = parse_url(url, ssl_context)
         self.mode: Mode = mode
         self.key = key
