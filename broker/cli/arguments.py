@@ -107,6 +107,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help=f"processes that serve together, at most {WORKERS}; see docs/workers.md (default 1)",
     )
     parser.add_argument(
+        "--worker-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="replace a worker that hangs for so long; 0: never (default 60)",
+    )
+    parser.add_argument(
         "--node",
         type=_node,
         metavar="N",

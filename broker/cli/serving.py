@@ -99,7 +99,7 @@ def _announce(service: Service, server: Any, nursery: trio.Nursery) -> None:
 
 
 async def _end_with_supervisor(place: Place, scope: trio.CancelScope) -> None:
-    await watch_supervisor(socket.socket(fileno=place.control))
+    await watch_supervisor(socket.socket(fileno=place.control), place.beat_interval)
     logger.warning("the supervisor is gone")
     scope.cancel()
 
