@@ -163,6 +163,9 @@ def _add_connect(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--auth", type=_json_object, metavar="JSON", help="the object sent at each connect")
     parser.add_argument("--transport", choices=("polling", "websocket"), help="use this one only")
+    parser.add_argument(
+        "--parser", default="json", metavar="{json,msgpack}", help="the server's parser (default json)"
+    )
     parser.add_argument("--path", default="/socket.io", help="where the server listens (default /socket.io)")
     parser.add_argument(
         "--emit", nargs="+", action="append", metavar=("EVENT", "JSON"), help="emit this, then end"

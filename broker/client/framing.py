@@ -19,11 +19,11 @@ _MASK_BYTES = 4
 
 def masked_frames(messages: Iterable[EncodedMessage]) -> bytes:
     """Return messages with their attachments as WebSocket frames, in order."""
-    payloads = [
-        (opcode, payload)
-        for message in messages
-        for opcode, payload in ((TEXT, message.text), *((BINARY, data) for data in message.attachments))
-    ]
+    payloads: list[tuple[int, bytes]] = []
+    for message in messages:
+        if message.text:
+            payloads.append((TEXT, message.text))
+        payloads += [(BINARY, data) for data in message.attachments]
     masks = os.urandom(_MASK_BYTES * len(payloads))
     frames = bytearray()
     for index, (opcode, payload) in enumerate(payloads):
