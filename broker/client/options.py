@@ -88,9 +88,13 @@ class ClientOptions:
         """Refuse an address that cannot be one."""
         if self.connector is not None and self.proxy is not None:
             raise ValueError("a connector opens the connections itself: give either it or a proxy")
-        parts = self._parts()
-        if parts.scheme not in _SECURE or not parts.hostname:
-            raise ValueError(f"the URL must be http(s):// or ws(s):// with a host, not {self.url!r}")
+        try:
+            parts = self._parts()
+            usable = parts.scheme in _SECURE and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets without an IPv6 address in them, or a port that is none
+            usable = False
+        if not usable:
+            raise ValueError(f"the URL must be http(s)://HOST:PORT or ws(s)://HOST:PORT, not {self.url!r}")
 
     def _parts(self) -> SplitResult:
         return urlsplit(self.url)

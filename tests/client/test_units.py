@@ -216,6 +216,9 @@ def check_frames(messages: list[EncodedMessage]) -> None:
     [
         ({"url": "ftp://x"}, "URL"),
         ({"url": "localhost:3000"}, "URL"),
+        ({"url": "http://host:abc"}, "URL"),
+        ({"url": "http://host:65536"}, "URL"),
+        ({"url": "http://[::1"}, "URL"),
         ({"transports": ()}, "transports"),
         ({"transports": ("webtransport",)}, "transports"),
         ({"connect_timeout": 0}, "connect_timeout"),
