@@ -371,8 +371,8 @@ MUTANTS: dict[str, Mutant | Row] = {
     "ack-of-another-id": Mutant(
         "SIO-ACK-2",
         "broker.flow.encoded:encode_ack",
-        "(namespace_prefix(namespace), ack_id)",
-        "(namespace_prefix(namespace), ack_id + 1)",
+        "packet_head(_ACK, namespace, ack_id)",
+        "packet_head(_ACK, namespace, ack_id + 1)",
     ),
     "acks-of-anybody-taken": Mutant(
         "SIO-ACK-4",
