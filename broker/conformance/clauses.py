@@ -12,8 +12,6 @@ NOT_OBSERVABLE: dict[str, str] = {
     "GEN-2": "how to read the text",
     "GEN-3": "how to read the text",
     "EIO-SID-3": "what is logged or shown to others does not cross this wire",
-    "LIM-6": "a list of bounds: each is checked at the clause about its request",
-    "LIM-7": "the time of an ending inside the application",
     "SEC-1": "advice about deployment",
     "SEC-2": "advice about logs of proxies",
     "SEC-5": "what an application does with values",

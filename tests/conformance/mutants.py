@@ -179,6 +179,9 @@ MUTANTS: dict[str, Mutant | Row] = {
     "second-probe-taken": Mutant(
         "EIO-UPG-12", "broker.sessions.upgrade:may_upgrade", "session.probe_scope is None", "True"
     ),
+    "failed-probe-closed-otherwise": Mutant(
+        "EIO-UPG-9", "broker.server.carriers:_serve_upgrade", "CloseCode.NORMAL", "CloseCode.POLICY"
+    ),
     "upgrade-without-timeout": Mutant(
         "EIO-UPG-11",
         "broker.sessions.upgrade:upgrade",
@@ -243,6 +246,7 @@ MUTANTS: dict[str, Mutant | Row] = {
         "SIO-CON-3", SOCKET + "answer", '{"sid": self.id}', '{"sid": self.id, "pid": 1}'
     ),
     "unknown-namespace-in-other-words": Row("SIO-CON-6", _other_words),
+    "refusals-never-forgiven": Mutant("SIO-CON-7", CONNECTION + "let_in", "self._refusals = 0", "pass"),
     "refusals-not-counted": Mutant(
         "SIO-CON-7", CONNECTION + "_refuse", "self._refusals > self.limits.refused_connects", "False"
     ),
@@ -324,6 +328,22 @@ MUTANTS: dict[str, Mutant | Row] = {
     ),
     "control-frames-give-more-time": Mutant(
         "LIM-8", READING + "watch", "any(isinstance(one, bytes) for one in received)", "received"
+    ),
+    "closing-awaited-for-ever": Mutant("LIM-7", SESSION + "_finish", "limits.close_timeout", "99"),
+    "unjoined-not-bounded": Mutant(
+        "EIO-HS-16",
+        ADMISSION + "Admission._check_capacity",
+        "len(self._engine.joining) >= limits.unjoined_sessions",
+        "False",
+    ),
+    "made-without-bound": Mutant(
+        "SIO-CON-6",
+        "broker.rooms.directory:Directory.find",
+        "children >= self._engine.limits.dynamic_namespaces",
+        "False",
+    ),
+    "answers-not-bounded": Mutant(
+        "EIO-POLL-5", POLLING + "_take_payload", "sys.maxsize if ending else self._max_packets", "sys.maxsize"
     ),
     "rates-not-bounded": Mutant("LIM-9", "broker.flow.rates:Bucket.take", "tokens < -self._burst", "False"),
     "rates-without-warning": Mutant("LIM-9", READING + "meter", "pace is Pace.WARN", "False"),

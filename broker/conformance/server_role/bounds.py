@@ -162,6 +162,18 @@ async def namespaces_freed(lab: ServerLab) -> None:
     parse_connected(await peer.text(), "/slow")
 
 
+@CASES.case("limit/namespaces-made", "SIO-CON-6", "LIM-6", needs=["bounded", "dynamic"])
+async def namespaces_made(lab: ServerLab) -> None:
+    """A namespace more than may be made on demand (2 in the fixture) is one that does not exist."""
+    lab.use("bounded")
+    first, second, third = await lab.session(), await lab.session(), await lab.session()
+    await first.join("/made-1")
+    await second.join("/made-2")
+    await third.send("40/made-3,")
+    await third.expect('44/made-3,{"message":"Invalid namespace"}')
+    await third.join("/made-1")
+
+
 @CASES.case("limit/slow-consumer", "FLOW-7", "LIM-4", needs=["bounded", "burst"])
 async def slow_consumer(lab: ServerLab) -> None:
     """More than outbox_hard_bytes for a client that does not poll ends its session."""

@@ -216,6 +216,18 @@ async def full(lab: ServerLab) -> None:
     expect_equal((last.code, last.json.get("message")), (107, "Too many sessions"), "body")
 
 
+@CASES.case("handshake/unjoined", "EIO-HS-16", "LIM-6", needs=["unjoined"], alone=True)
+async def unjoined(lab: ServerLab) -> None:
+    """So does one that holds as many as may be in no namespace (2 in the fixture), until one joins."""
+    lab.use("unjoined")
+    first = await lab.session()
+    await lab.session()
+    response = await lab.http("GET", "EIO=4&transport=polling")
+    expect_equal((response.status, response.code), (503, 107), "status and code")
+    await first.join()
+    await lab.polling()
+
+
 @CASES.case("handshake/what-is-kept", "EIO-HS-17", needs=["handshake"])
 async def what_is_kept(lab: ServerLab) -> None:
     """The application sees query and headers of the handshake request, not of later ones."""

@@ -104,12 +104,12 @@ def _add_life(name: str, sign: bytes | str) -> None:
         expect(not scope.cancelled_caught, "no further PING an interval after the sign")
 
 
+# Four times as long as the fixture waits for a sign of life. So much data makes cases beside it late.
 LARGE = 8_000_000
 RATE = 4_000_000.0
-"""Bytes and bytes a second: together four times as long as the fixture waits for a sign of life."""
 
 
-@CASES.case("heartbeat/large-message/websocket", "EIO-HB-9", "FLOW-9", needs=["burst"])
+@CASES.case("heartbeat/large-message/websocket", "EIO-HB-9", "FLOW-9", needs=["burst"], alone=True)
 async def large_websocket(lab: ServerLab) -> None:
     """A client that takes a large message slowly is not given up; PING comes next, ahead of what waits."""
     lab.rate = RATE
@@ -124,13 +124,14 @@ async def large_websocket(lab: ServerLab) -> None:
     await peer.echo("alive")
 
 
-@CASES.case("heartbeat/large-message/polling", "EIO-HB-9", "FLOW-9", needs=["burst"])
+@CASES.case("heartbeat/large-message/polling", "EIO-HB-9", "FLOW-9", needs=["burst"], alone=True)
 async def large_polling(lab: ServerLab) -> None:
     """So it is on polling, where a large answer to a GET keeps PING from the client."""
     lab.rate = RATE
     peer = await lab.polling_member()
     await peer.send(f'42["letters",{LARGE}]')
     reader = await peer.begin_get()
+    await trio.sleep(lab.patience)  # the answer has begun by then
     await peer.send('42["message",1]')
     answer = await lab.answer(reader, "GET", 2 * LARGE / RATE)
     expect_equal(len(answer.body), LARGE + len('42["letters",""]'), "size of the answer")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,6 +31,7 @@ PARTS = [
     "broadcast-call",
     "burst",
     "call",
+    "dynamic",
     "fail",
     "guarded",
     "handshake",
@@ -56,7 +58,8 @@ def make_broker(urls: Urls, way: str, drain: Callable[[], None] | None = None, *
         }
     )
     reasons: dict[str, str] = {}
-    for namespace in (broker.of("/"), broker.of("/custom"), broker.of("/slow"), broker.of("/guarded")):
+    made = broker.of(re.compile(r"^/made-\d$"))
+    for namespace in (broker.of("/"), broker.of("/custom"), broker.of("/slow"), broker.of("/guarded"), made):
         _add_base(namespace, reasons)
     _add_parts(broker, reasons)
     _add_calls(broker)
@@ -221,6 +224,8 @@ BOUNDED = Limits(
     outstanding_acks=4,
     inbox_messages=8,
     pause_timeout=1.0,
+    dynamic_namespaces=2,
+    close_timeout=0.3,
     outbox_hard_bytes=65_536,
     outbox_soft_bytes=32_768,
 )
@@ -231,6 +236,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "listed": LISTED,
     "bounded": {"limits": BOUNDED, "upgrade_timeout": 0.3, "max_payload_bytes": 10_000},
     "full": {"limits": Limits(sessions=3)},
+    "unjoined": {"limits": Limits(unjoined_sessions=2)},
     "rated": {"limits": Limits(session_rate=20.0)},
     "recovering": {
         "recovery": Recovery(window=1.0),

@@ -20,6 +20,7 @@ FRAME_CASES = (
     "websocket/no-extension",
     "limit/begun-message",
     "limit/rate/exceeded/control-frames",
+    "close/timeout-websocket",
     "vector/frames",
 )
 HANDSHAKE_CASES = ("http/", "refusal/", "handshake/", "origin/", "cors/", "cookie/", "vector/handshake/")
@@ -38,9 +39,17 @@ TRANSPORTS = {
 }
 ELSEWHERE = {
     "native": {},
-    # Bytes right behind a WebSocket handshake end hypercorn 0.18 itself.
+    # Bytes right behind a WebSocket handshake end hypercorn 0.18 itself, and nobody can tell it how much of a
+    # response may wait in the kernel.
     "asgi": dict.fromkeys(
-        (*HTTP_CASES, *FRAME_CASES, *SEEN_BY_WEBSOCKET_SERVER, "upgrade/all-in-one-piece"), "hypercorn"
+        (
+            *HTTP_CASES,
+            *FRAME_CASES,
+            *SEEN_BY_WEBSOCKET_SERVER,
+            "upgrade/all-in-one-piece",
+            "heartbeat/large-message/polling",
+        ),
+        "hypercorn",
     ),
     "websockets": dict.fromkeys(
         HTTP_CASES + FRAME_CASES + HANDSHAKE_CASES + SEEN_BY_WEBSOCKET_SERVER,
