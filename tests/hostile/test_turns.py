@@ -22,15 +22,16 @@ from protocol.websocket import FRAMES_PER_FEED
 from tests.broker import carriers
 from tests.broker.carriers import Carrier
 from tests.peers import (
-    DEADLINE,
     PING,
     PONG,
+    SEPARATOR,
     TEXT,
     BareWebSocket,
     Door,
     PollingPeer,
     build_frame,
     quick_broker,
+    until,
 )
 
 CHUNK_BYTES = 65_000
@@ -77,9 +78,7 @@ class Marks:
 
     async def wait(self, count: int) -> list[tuple[str, int]]:
         """Wait until there are so many marks; return them with the passes since the first."""
-        with trio.fail_after(6 * DEADLINE):
-            while len(self.seen) < count:
-                await trio.lowlevel.checkpoint()
+        await until(lambda: len(self.seen) >= count)
         return [(name, at - self.seen[0][1]) for name, at in self.seen]
 
 
@@ -119,6 +118,34 @@ async def test_a_long_payload_is_taken_in_turns() -> None:
         (_, _), (name, passes) = await marks.wait(2)
         assert name == "end"
         assert count <= PACKETS_PER_PIECE * (passes + _UNSEEN)
+
+
+async def test_a_long_payload_waits_for_a_full_inbox() -> None:
+    marks = Marks(inbox_messages=3)
+    got: list[int] = []
+
+    @marks.broker.on("count")
+    async def count(socket: Socket, value: int) -> None:
+        await trio.lowlevel.checkpoint()
+        got.append(value)
+
+    async with marks.serving(carriers.plain) as door:
+        peer = await PollingPeer.open(door)
+        await peer.join()
+        await peer.send(*[f'42["count",{value}]' for value in range(3 * PACKETS_PER_PIECE)])
+        await until(lambda: len(got) == 3 * PACKETS_PER_PIECE)
+        assert got == list(range(3 * PACKETS_PER_PIECE))
+
+
+async def test_a_session_that_ends_within_a_payload_takes_no_more_of_it() -> None:
+    marks = Marks()
+    async with marks.serving(carriers.plain) as door:
+        peer = await PollingPeer.open(door)
+        await peer.join()
+        body = SEPARATOR.join(["1", *["6"] * 3 * PACKETS_PER_PIECE, MARK % "late"])
+        assert (await peer.post(body)).json["code"] == 1
+        await until(lambda: not marks.broker.statistics().sessions)
+        assert marks.seen == []
 
 
 async def test_a_flood_of_several_chunks_has_no_more_than_its_turn() -> None:
@@ -196,9 +223,7 @@ async def test_a_close_frame_behind_a_flood_is_found(carrier: Carrier) -> None:
         flood = SHAPES["ping frames"] * (4 * FRAMES_PER_FEED)
         await bare.send(build_frame(TEXT, b"4?") + flood + build_frame(0x8, b"\x03\xe8"))
         assert (await bare.expect_close()).code == 1002
-        with trio.fail_after(6 * DEADLINE):
-            while marks.broker.statistics().sessions:
-                await trio.lowlevel.checkpoint()
+        await until(lambda: not marks.broker.statistics().sessions)
 
 
 @pytest.mark.parametrize("carrier", [carriers.plain, carriers.alone, carriers.tls])
