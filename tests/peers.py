@@ -12,8 +12,8 @@ import os
 import re
 import ssl
 import struct
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +25,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from broker import Broker, Server
 from broker.testing import Connector, open_harness
+from broker.testing.harness import plain_errors
 from broker.testing.network import HOST
 
 DEADLINE = 5.0
@@ -699,15 +700,3 @@ def open_sockets() -> int:
         except OSError:
             continue
     return count
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Take a group around one error off it, so that a failed test shows the error."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from None

@@ -131,6 +131,21 @@ def test_clause_ids_are_unique() -> None:
     assert len(DEFINED) == len(set(DEFINED))
 
 
+def test_words_of_requirement_stand_in_clauses_and_in_capitals() -> None:
+    """What binds has an id, so that a vector or a case can name it. Spec: GEN-1."""
+    clause = ""
+    found: set[str] = set()
+    for line in re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL).splitlines():
+        begun = re.match(rf"\*\*({CLAUSE})\*\* \(", line)
+        clause = begun[1] if begun else "" if line.startswith("#") else clause
+        words = set(re.findall(r"\b(?:MUST|SHOULD|MAY|SHALL|REQUIRED|RECOMMENDED|OPTIONAL)\b", line))
+        assert clause or not words, f"outside of a clause: {line}"
+        found |= words
+        if not line.startswith("|"):
+            assert not re.search(r"\b(?:must|should|shall)\b", line), f"not in capitals: {line}"
+    assert found == {"MUST", "SHOULD", "MAY"}
+
+
 def test_clauses_cited_inside_the_text_exist() -> None:
     assert cited_in(TEXT) <= set(DEFINED)
 

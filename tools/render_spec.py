@@ -35,7 +35,7 @@ REFUSAL_CLAUSES: dict[reasons.Refusal, str] = {
     reasons.Refusal.TRANSPORT_UNKNOWN: "EIO-HS-2",
     reasons.Refusal.SESSION_UNKNOWN: "EIO-HS-6, EIO-CLOSE-6",
     reasons.Refusal.BAD_HANDSHAKE_METHOD: "EIO-HS-8, EIO-ORIGIN-6",
-    reasons.Refusal.BAD_REQUEST: "EIO-HS-3, EIO-HS-4, EIO-HS-5, EIO-HS-7, EIO-POLL-12, EIO-UPG-8",
+    reasons.Refusal.BAD_REQUEST: "EIO-HS-1, EIO-HS-3, EIO-HS-4, EIO-HS-5, EIO-HS-7, EIO-POLL-12, EIO-UPG-8",
     reasons.Refusal.FORBIDDEN: "EIO-HS-15",
     reasons.Refusal.UNSUPPORTED_PROTOCOL: "EIO-HS-9",
     reasons.Refusal.ORIGIN_NOT_ALLOWED: "EIO-ORIGIN-3",

@@ -7,7 +7,6 @@ from its standard input and prints an answer to each, both as JSON, a line each.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 import trio
 
+from bench.commands import answer, each_command
 from broker import Broker, Gap, Recovery, RedisAdapter, Socket
 
 FOLLOWERS = "followers"
@@ -101,19 +101,15 @@ async def main(options: dict[str, Any]) -> None:
     commands: dict[str, Callable[[], dict[str, Any]]] = {"stop": node.stop, "state": node.state}
     async with trio.open_nursery() as nursery:
         server = await nursery.start(node.broker.serve, "127.0.0.1", 0)
-        print(json.dumps({"port": server.port}), flush=True)
-        lines = b""
-        async with trio.lowlevel.FdStream(os.dup(0)) as stream:
-            async for data in stream:
-                lines += data
-                while b"\n" in lines:
-                    line, lines = lines.split(b"\n", 1)
-                    command = json.loads(line)
-                    if command["do"] == "publish":
-                        nursery.start_soon(node.publish, command["rate"])
-                        print(json.dumps({}), flush=True)
-                    else:
-                        print(json.dumps(commands[command["do"]]()), flush=True)
+        answer({"port": server.port})
+
+        async def obey(command: dict[str, Any]) -> dict[str, Any]:
+            if command["do"] != "publish":
+                return commands[command["do"]]()
+            nursery.start_soon(node.publish, command["rate"])
+            return {}
+
+        await each_command(obey)
         nursery.cancel_scope.cancel()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import trio
 
+from bench.commands import answer, each_command
 from broker import Broker, DisconnectReason, Limits, Socket
 
 _SAMPLE = 0.25
@@ -171,14 +172,11 @@ async def _obey(measured: Measured) -> None:
         "drain": measured.drain,
         "ledger": measured.ledger,
     }
-    lines = b""
-    async with trio.lowlevel.FdStream(os.dup(0)) as stream:
-        async for data in stream:
-            lines += data
-            while b"\n" in lines:
-                line, lines = lines.split(b"\n", 1)
-                command = json.loads(line)
-                print(json.dumps(await commands[command.pop("do")](**command)), flush=True)
+
+    async def obey(command: dict[str, Any]) -> dict[str, Any]:
+        return await commands[command.pop("do")](**command)
+
+    await each_command(obey)
 
 
 async def main(options: dict[str, Any]) -> None:
@@ -186,7 +184,7 @@ async def main(options: dict[str, Any]) -> None:
     measured = Measured(options)
     async with trio.open_nursery() as nursery:
         server = await nursery.start(measured.broker.serve, "127.0.0.1", 0)
-        print(json.dumps({"port": server.port}), flush=True)
+        answer({"port": server.port})
         await _obey(measured)
         nursery.cancel_scope.cancel()
 

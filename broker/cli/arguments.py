@@ -74,16 +74,21 @@ def build_parser() -> argparse.ArgumentParser:
         description="A message broker for Trio that speaks the Socket.IO protocol.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_serve(commands.add_parser("serve", help="serve a broker of yours"))
-    _add_demo(commands.add_parser("demo", help="serve the chat demo, in memory"))
-    _add_connect(commands.add_parser("connect", help="connect to a server: tail, emit, call"))
-    _add_harness(commands.add_parser("harness", help="serve brokers that tests in any language control"))
-    check = commands.add_parser("check-config", help="say which settings a file and the environment give")
-    check.add_argument("file", metavar="FILE", help="a TOML file with a [broker] table")
-    _add_conformance(
-        commands.add_parser("conformance", help="tell where a server or client deviates from SPEC.md")
-    )
+    for name, add_options, purpose in (
+        ("serve", _add_serve, "serve a broker of yours"),
+        ("demo", _add_demo, "serve the chat demo, in memory"),
+        ("connect", _add_connect, "connect to a server: tail, emit, call"),
+        ("harness", _add_harness, "serve brokers that tests in any language control"),
+        ("check-config", _add_check_config, "say which settings a file and the environment give"),
+        ("conformance", _add_conformance, "tell where a server or client deviates from SPEC.md"),
+    ):
+        description = f"{purpose[0].upper()}{purpose[1:]}."
+        add_options(commands.add_parser(name, help=purpose, description=description))
     return parser
+
+
+def _add_check_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a TOML file with a [broker] table")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +110,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help=f"processes that serve together, at most {WORKERS}; see docs/workers.md (default 1)",
+    )
+    parser.add_argument(
+        "--worker-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="replace a worker that hangs for so long; 0: never (default 60)",
     )
     parser.add_argument(
         "--node",
@@ -163,6 +175,9 @@ def _add_connect(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--auth", type=_json_object, metavar="JSON", help="the object sent at each connect")
     parser.add_argument("--transport", choices=("polling", "websocket"), help="use this one only")
+    parser.add_argument(
+        "--parser", default="json", metavar="{json,msgpack}", help="the server's parser (default json)"
+    )
     parser.add_argument("--path", default="/socket.io", help="where the server listens (default /socket.io)")
     parser.add_argument(
         "--emit", nargs="+", action="append", metavar=("EVENT", "JSON"), help="emit this, then end"
@@ -244,8 +259,8 @@ def _node(text: str) -> int:
 
 
 def _peer(text: str) -> tuple[int, Address]:
-    number, _, address = text.partition("=")
-    parsed = parse_address(address)
+    number, equals, address = text.partition("=")
+    parsed = parse_address(address) if equals else Address(text)
     if parsed.host is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not N=HOST:PORT")
     return _node(number), parsed

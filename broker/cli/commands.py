@@ -128,7 +128,7 @@ def connect(arguments: argparse.Namespace) -> int:
     """
     from broker.cli import connecting  # needed here alone
 
-    options: dict[str, Any] = {"auth": arguments.auth, "path": arguments.path}
+    options: dict[str, Any] = {"auth": arguments.auth, "path": arguments.path, "parser": arguments.parser}
     if arguments.namespace:
         options["namespaces"] = arguments.namespace
     if arguments.transport:

@@ -66,6 +66,21 @@ def parse_values(text: str) -> list[Any]:
     return values
 
 
+def parse_sending(verb: str, text: str) -> tuple[str | None, str, list[Any]]:
+    """Read `[/NAMESPACE] EVENT JSON...`; the namespace is None if there is none.
+
+    Raises:
+        ValueError: It is something else; the message says where.
+    """
+    name = None
+    if text.startswith("/"):
+        name, _, text = text.partition(" ")
+    event, _, values = text.strip().partition(" ")
+    if not event:
+        raise ValueError(f"{verb} needs the name of an event")
+    return name, event, parse_values(values)
+
+
 async def read_line(stream: TextIO) -> str:
     """Read a line, empty at the end; a wait that is cancelled leaves its thread to the end of the process."""
     return await trio.to_thread.run_sync(stream.readline, abandon_on_cancel=True)
@@ -140,16 +155,10 @@ class Terminal:
         socket.connect()
 
     async def _send(self, verb: str, rest: str, nursery: trio.Nursery) -> None:
-        name = self._main
-        if rest.startswith("/"):
-            name, _, rest = rest.partition(" ")
-        if name not in self._client.sockets:
+        name, event, values = parse_sending(verb, rest)
+        if name is not None and name not in self._client.sockets:
             raise ValueError(f"not in {name}: join it first")
-        event, _, text = rest.strip().partition(" ")
-        if not event:
-            raise ValueError(f"{verb} needs the name of an event")
-        values = parse_values(text)
-        socket = self._client.of(name)
+        socket = self._client.of(name or self._main)
         if verb == "emit":
             await socket.send_event(event, *values)
         else:
@@ -180,11 +189,14 @@ async def run(plan: Plan, screen: Screen, source: TextIO) -> int:
         The exit code: 0; 1 if the server refused, or a command failed that was to be carried out once.
 
     Raises:
-        CommandError: The options cannot be.
+        CommandError: The options, or what is to be sent, cannot be.
     """
     options = dict(plan.options)
     options["reconnect"] = None if plan.once else Backoff()
     try:
+        for line in plan.once:
+            verb, _, rest = line.partition(" ")
+            parse_sending(verb, rest)
         async with open_client(plan.url, **options) as client:
             return await _converse(plan, Terminal(plan, client, screen), client, source)
     except (ValueError, ModuleNotFoundError) as error:

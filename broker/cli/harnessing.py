@@ -7,8 +7,9 @@ import sys
 
 import trio
 
-from broker.cli.arguments import DEFAULT_HOST
+from broker.cli.arguments import DEFAULT_HOST, Address
 from broker.cli.errors import EXIT_FAILED, CommandError
+from broker.cli.serving import leaves, told
 from broker.testing.process import serve_harness
 
 
@@ -28,14 +29,8 @@ async def run_harness(port: int) -> int:
                 await anext(aiter(signals))
                 nursery.cancel_scope.cancel()
         except* OSError as group:
-            failures += [f"cannot listen on {DEFAULT_HOST}:{port}: {error}" for error in _leaves(group)]
+            address = Address(f"{DEFAULT_HOST}:{port}", DEFAULT_HOST, port)
+            failures += [told(error, [address]) for error in leaves(group)]
     if failures:
         raise CommandError(*failures, exit_code=EXIT_FAILED)
     return 0
-
-
-def _leaves(group: BaseExceptionGroup[OSError]) -> list[OSError]:
-    leaves: list[OSError] = []
-    for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves

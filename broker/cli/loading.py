@@ -118,6 +118,8 @@ def _load_module(name: str) -> ModuleType:
 def _told(error: Exception) -> str:
     """Describe an exception in one line, with the place it came from."""
     text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if isinstance(error, SyntaxError):  # raised by the importer, of which nobody wants to know
+        return f"{text} ({error.filename}:{error.lineno})"
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
 

@@ -70,7 +70,7 @@ async def run(service: Service, *, task_status: trio.TaskStatus[Any] = trio.TASK
             try:
                 server = await nursery.start(_startable(service))
             except* OSError as group:
-                failures += _leaves(group)
+                failures += leaves(group)
             if failures:
                 nursery.cancel_scope.cancel()
             else:
@@ -99,7 +99,7 @@ def _announce(service: Service, server: Any, nursery: trio.Nursery) -> None:
 
 
 async def _end_with_supervisor(place: Place, scope: trio.CancelScope) -> None:
-    await watch_supervisor(socket.socket(fileno=place.control))
+    await watch_supervisor(socket.socket(fileno=place.control), place.beat_interval)
     logger.warning("the supervisor is gone")
     scope.cancel()
 
@@ -127,11 +127,12 @@ async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope
     scope.cancel()
 
 
-def _leaves(group: BaseExceptionGroup[OSError]) -> list[OSError]:
-    leaves: list[OSError] = []
+def leaves(group: BaseExceptionGroup[OSError]) -> list[OSError]:
+    """Return the errors of a group and of the groups in it."""
+    found: list[OSError] = []
     for error in group.exceptions:
-        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return leaves
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
 
 
 def told(error: OSError, addresses: Sequence[Address]) -> str:

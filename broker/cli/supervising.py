@@ -34,6 +34,7 @@ def supervise_workers(arguments: argparse.Namespace, addresses: Sequence[Address
         command=functools.partial(build_command, arguments),
         drain_timeout=arguments.drain_timeout,
         scheme="http" if arguments.certfile is None else "https",
+        worker_timeout=arguments.worker_timeout,
     )
     try:
         return trio.run(functools.partial(supervise, crew))

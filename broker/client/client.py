@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from broker.flow.codec import make_client_codec
 from broker.flow.outbox import Verdict
 from broker.flow.scopes import cleanup_window
 
@@ -33,6 +34,7 @@ class Client:
 
     Attributes:
         options: What it was told.
+        codec: Writes and reads its packets.
         io: Handlers of what happens to the connection as a whole, `client.io.on("reconnect")`: `open`,
             `close(reason)`, `error(error)`, `ping`, `upgrade`, `reconnect_attempt(number)`,
             `reconnect(number)`, `reconnect_error(error)`, `reconnect_failed`.
@@ -40,6 +42,7 @@ class Client:
 
     def __init__(self, options: ClientOptions, namespaces: Sequence[str], http: HttpClient | None) -> None:
         self.options = options
+        self.codec = make_client_codec(options.parser)
         self.failure: Exception | None = None
         self.scope = trio.CancelScope()
         self.io = Dispatcher(
@@ -52,7 +55,7 @@ class Client:
         for name in namespaces:
             self.sockets[name] = ClientSocket(self, name)
         self._main = self.sockets[namespaces[0]]
-        self._connector = Connector(options, http, self.sockets, self.io)
+        self._connector = Connector(options, http, self.codec, self.sockets, self.io)
 
     # State
 
@@ -279,11 +282,12 @@ async def open_client(
             `proxy`, `connector` (opens the connections: `async (host, port) -> trio.abc.Stream`), `query`,
             `path`, `connect_timeout`, `ack_timeout`, `retries`, `offline_limit`,
             `offline_policy` (`raise`, `drop_oldest`, `drop_newest`), `on_handler_error` (`raise`, `log`),
-            `max_message_bytes`, `limits`.
+            `max_message_bytes`, `parser` (`json`, `msgpack`), `limits`.
 
     Raises:
         TypeError: There is no such option.
         ValueError: An option or the URL cannot be.
+        ConfigError: `parser` is unknown, or msgpack is not installed; a ValueError.
         ModuleNotFoundError: `transports` has polling, and httpx2 is not installed.
         Exception: That of a handler, unless `on_handler_error` is `log`; it cancels the block.
     """

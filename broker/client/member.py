@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import trio
 
 from broker.flow.acks import AckTable
-from broker.flow.encoded import encode_ack, encode_control
 from broker.flow.errors import Disconnected
 from broker.flow.outbox import Verdict
 from protocol import ClientReason
@@ -47,6 +46,7 @@ class Member(Dispatcher):
         super().__init__(SOCKET_LIFECYCLE, True, limits.inbox_messages, options.on_handler_error, client.fail)
         self.name = name
         self._client = client
+        self._codec = client.codec
         self._state = Membership(name)
         self._stream: Inbox[Event] = Inbox(limits.inbox_messages)
         self._iterated = False
@@ -108,7 +108,7 @@ class Member(Dispatcher):
         if not self._state.wanted or self._engine is not engine:
             return
         data = {**self._state.recovery(), **(auth or {})}
-        engine.offer(Pending(encode_control(Packet(PacketType.CONNECT, self.name, None, data or None))))
+        engine.offer(Pending(self._codec.control(Packet(PacketType.CONNECT, self.name, None, data or None))))
         with trio.move_on_after(self._client.options.connect_timeout) as waiting:
             while self._state.wanted and not self.connected:
                 await self._state.wait()
@@ -232,7 +232,7 @@ class Member(Dispatcher):
         """Send an ack by the connection that asked for it; False if that is gone."""
         if engine is None or engine is not self._engine or not self.connected:
             return False
-        return engine.offer(Pending(encode_ack(self.name, ack_id, values))) is Verdict.QUEUED
+        return engine.offer(Pending(self._codec.ack(self.name, ack_id, values))) is Verdict.QUEUED
 
     # Back pressure
 

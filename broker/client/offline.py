@@ -29,17 +29,20 @@ class Pending:
         message: The message.
         ack_id: The id its ack is asked for with, or None.
         reply: Who waits for that ack; told if the message gives way to another one.
+        is_event: Whether it is an event of the application; all else may not be dropped.
     """
 
-    __slots__ = ("ack_id", "message", "reply")
+    __slots__ = ("ack_id", "is_event", "message", "reply")
 
     def __init__(
         self,
         message: EncodedMessage,
         ack_id: int | None = None,
         reply: Reply | None = None,
+        is_event: bool = False,
     ) -> None:
         self.message = message
+        self.is_event = is_event
         self.ack_id = ack_id
         self.reply = reply
 
@@ -91,7 +94,7 @@ class SendBuffer:
             BufferFull: There is no room, and the policy is to raise.
         """
         size = pending.message.size
-        if pending.message.is_event and not self.has_room(size):
+        if pending.is_event and not self.has_room(size):
             if self._policy is OfflinePolicy.RAISE:
                 raise BufferFull(
                     f"{len(self._waiting)} messages of {self._bytes} bytes wait to be sent already"
@@ -106,7 +109,7 @@ class SendBuffer:
     def _make_room(self, size: int) -> bool:
         """Drop the oldest until there is room; False if what is left may not be dropped."""
         while not self.has_room(size):
-            oldest = next((item for item in self._waiting if item.message.is_event), None)
+            oldest = next((item for item in self._waiting if item.is_event), None)
             if oldest is None:
                 return False
             self.discard(oldest)

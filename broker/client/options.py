@@ -11,6 +11,8 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 import trio
 from attrs import Attribute, field, frozen, validators
 
+from broker.flow.codec import check_client_parser
+from broker.flow.settings_checks import refuse
 from protocol import Limits
 from protocol.engineio.handshake import PROTOCOL_VERSION
 
@@ -48,6 +50,10 @@ def _check_timeout(_: Any, attribute: Attribute[Any], value: float | None) -> No
         raise ValueError(f"{attribute.name} must be a number of seconds above 0, not {value!r}")
 
 
+def _check_parser(_: Any, attribute: Attribute[Any], value: str) -> None:
+    refuse(check_client_parser(attribute.name, value))
+
+
 @frozen(kw_only=True)
 class ClientOptions:
     """The options of a client; `open_client` says what each means."""
@@ -75,15 +81,20 @@ class ClientOptions:
         default=HandlerErrorPolicy.RAISE, converter=HandlerErrorPolicy
     )
     max_message_bytes: int = field(default=16_777_216, validator=validators.ge(1_024))
+    parser: str = field(default="json", validator=_check_parser)
     limits: Limits = field(factory=Limits)
 
     def __attrs_post_init__(self) -> None:
         """Refuse an address that cannot be one."""
         if self.connector is not None and self.proxy is not None:
             raise ValueError("a connector opens the connections itself: give either it or a proxy")
-        parts = self._parts()
-        if parts.scheme not in _SECURE or not parts.hostname:
-            raise ValueError(f"the URL must be http(s):// or ws(s):// with a host, not {self.url!r}")
+        try:
+            parts = self._parts()
+            usable = parts.scheme in _SECURE and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets without an IPv6 address in them, or a port that is none
+            usable = False
+        if not usable:
+            raise ValueError(f"the URL must be http(s)://HOST:PORT or ws(s)://HOST:PORT, not {self.url!r}")
 
     def _parts(self) -> SplitResult:
         return urlsplit(self.url)

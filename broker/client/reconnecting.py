@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import frozen
 
+from broker.flow.codec import Codec
 from protocol import ClientReason, Violation
 from protocol.engineio.packet import Packet as EnginePacket
-from protocol.socketio.decoder import NEED_ATTACHMENTS, Decoder, decode_event
+from protocol.socketio.decoder import NEED_ATTACHMENTS, decode_event
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
 from .dispatch import Dispatcher
@@ -52,6 +53,7 @@ class Connector:
     Args:
         options: The options.
         http: For polling.
+        codec: Reads packets.
         sockets: The namespaces, by name; others may come.
         io: Told what happens.
     """
@@ -60,6 +62,7 @@ class Connector:
         self,
         options: ClientOptions,
         http: HttpClient | None,
+        codec: Codec,
         sockets: Mapping[str, ClientSocket],
         io: Dispatcher,
     ) -> None:
@@ -70,7 +73,8 @@ class Connector:
         self._engine: Engine | None = None
         self._session: trio.Nursery | None = None
         self._opening = trio.CancelScope()
-        self._decoder = Decoder(options.limits, options.max_message_bytes)
+        self._is_text = codec.is_text
+        self._decoder = codec.decoder(options.limits, options.max_message_bytes)
         self._upgraded = False
         self._changed = trio.Event()
         self._busy = True
@@ -229,7 +233,7 @@ class Connector:
         if packet.binary:
             result = self._decoder.feed_binary(packet.data)
         else:
-            main = self._sockets.get(DEFAULT_NAMESPACE)
+            main = self._sockets.get(DEFAULT_NAMESPACE) if self._is_text else None
             if main is not None and packet.data[:1] == b"2" and self._decoder.pending is None:
                 limits = self._options.limits
                 event = decode_event(b"4" + packet.data, limits.ack_id_digits, limits.json_depth)

@@ -52,7 +52,7 @@ class RetryQueue:
         Raises:
             BufferFull: There is no room, and the policy is to raise.
         """
-        verdict = self._buffer.offer(Pending(message, None, reply))
+        verdict = self._buffer.offer(Pending(message, None, reply, is_event=True))
         self._news.set()
         return verdict
 

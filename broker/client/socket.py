@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from broker.flow.acks import single_value
-from broker.flow.encoded import EncodedMessage, encode_control, encode_event
+from broker.flow.encoded import EncodedMessage
 from broker.flow.outbox import Verdict
 from protocol import ClientReason
-from protocol.socketio.packet import RESERVED_EVENTS, Packet, PacketType, namespace_prefix
+from protocol.socketio.packet import RESERVED_EVENTS, Packet, PacketType
 
 from .events import Emitter
 from .member import Member
@@ -84,7 +84,7 @@ class ClientSocket(Member):
         if not self._state.wanted:
             return
         if self._engine is not None and self.connected:
-            self._engine.offer(Pending(encode_control(Packet(PacketType.DISCONNECT, self.name))))
+            self._engine.offer(Pending(self._codec.control(Packet(PacketType.DISCONNECT, self.name))))
         self._end(ClientReason.CLIENT_DISCONNECT)
         self._client.unwanted()
 
@@ -104,7 +104,7 @@ class ClientSocket(Member):
 
         Raises:
             BufferFull: As much waits as may, and the policy is to raise.
-            TypeError: An argument has no JSON form.
+            TypeError: An argument has no form in JSON, or what `parser` says.
             ValueError: The name is reserved.
         """
         return self.emit_event(event, args)
@@ -114,7 +114,7 @@ class ClientSocket(Member):
         message = self._encode(event, args)
         if self._retries is not None and not volatile:
             return self._retries.put(message, None)
-        return self._offer(Pending(message), volatile)
+        return self._offer(Pending(message, is_event=True), volatile)
 
     def send(self, *args: Any) -> Verdict:
         """Send the event `message`."""
@@ -135,7 +135,7 @@ class ClientSocket(Member):
                 await engine.wait_room(message.size)
             # It may have come or gone meanwhile.
             if engine is (self._engine if self.connected else None):
-                return self._offer(Pending(message), False)
+                return self._offer(Pending(message, is_event=True), False)
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:
         """Send an event and wait for its ack: nothing is None, one value itself, several a tuple.
@@ -152,7 +152,7 @@ class ClientSocket(Member):
             AckTimeout: No ack in time.
             Disconnected: The connection ended first, or there will be none.
             BufferFull: As much waits as may.
-            TypeError: An argument has no JSON form.
+            TypeError: An argument has no form in JSON, or what `parser` says.
             ValueError: The name is reserved.
         """
         return await self.call_event(event, args, timeout=timeout)
@@ -185,7 +185,7 @@ class ClientSocket(Member):
     def _encode(self, event: str, args: Sequence[Any]) -> EncodedMessage:
         if event in RESERVED_EVENTS:
             raise ValueError(f"{event!r} is a reserved event name")
-        return encode_event(self.name, event, args)
+        return self._codec.event(self.name, event, args)
 
     async def _transmit(self, message: EncodedMessage, timeout: float) -> Sequence[Any]:
         """Send an event of the retries queue once; the time runs while it is connected only."""
@@ -197,7 +197,9 @@ class ClientSocket(Member):
         ack_id = self._next_ack
         self._next_ack += 1
         reply = Reply()
-        pending = Pending(self._with_ack_id(message, ack_id), ack_id, reply)
+        # Encoded once: what is sent again is what was sent, whatever has become of the arguments.
+        asking = self._codec.with_ack_id(message, self.name, ack_id)
+        pending = Pending(asking, ack_id, reply, is_event=True)
         try:
             self._offer(pending, volatile)
             return await reply.wait(timeout)
@@ -205,14 +207,6 @@ class ClientSocket(Member):
             self._acks.forget(ack_id)
             if not self._offline.discard(pending) and self._engine is not None:
                 self._engine.discard(pending)
-
-    def _with_ack_id(self, message: EncodedMessage, ack_id: int) -> EncodedMessage:
-        # Encoded once: what is sent again is what was sent, whatever has become of the arguments.
-        at = 2 + len(namespace_prefix(self.name))
-        if message.attachments:
-            at += message.text.index(b"-") - 1
-        text = b"%b%d%b" % (message.text[:at], ack_id, message.text[at:])
-        return EncodedMessage(text, message.attachments)
 
     # Tasks, for the client
 

@@ -8,17 +8,10 @@ from importlib.resources import files
 import orjson
 
 NOT_OBSERVABLE: dict[str, str] = {
-    "EIO-HB-9": "needs a client behind a slow line, longer than a run of the kit",
-    "FLOW-9": "needs a client that does not read for longer than a run of the kit",
     "GEN-1": "how to read the text",
     "GEN-2": "how to read the text",
     "GEN-3": "how to read the text",
     "EIO-SID-3": "what is logged or shown to others does not cross this wire",
-    "EIO-SID-5": "how processes share sessions; a client sees the same server",
-    "LIM-6": "a list of bounds: each is checked at the clause about its request",
-    "LIM-7": "the time of an ending inside the application",
-    "LIM-8": "its deadline is longer than a run of the kit",
-    "LIM-9": "off by default, and the fixture has no rates",
     "SEC-1": "advice about deployment",
     "SEC-2": "advice about logs of proxies",
     "SEC-5": "what an application does with values",

@@ -18,6 +18,9 @@ from .websocket import WebSocketPeer, upgrade_headers
 DEADLINE = 4.0
 """Seconds after which a case that still waits has failed."""
 
+SLOW_BUFFER = 65_536
+"""Bytes that the kernel takes in advance for a client that reads slowly."""
+
 
 class ServerLab:
     """What a case against a server works with.
@@ -27,6 +30,7 @@ class ServerLab:
         target: The one of its servers that the case speaks to.
         patience: Seconds within which what has to happen at once must have happened.
         transcript: What was on the wire.
+        rate: Bytes a second that connections take from now on; None for all that come.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class ServerLab:
         self.target = fixture.main
         self.patience = patience
         self.transcript = transcript
+        self.rate: float | None = None
         self._nursery = nursery
         self._streams: list[trio.abc.Stream] = []
 
@@ -46,7 +51,9 @@ class ServerLab:
 
     async def connect(self) -> trio.abc.Stream:
         """Open a connection to the server."""
-        stream = RecordingStream(await self.target.connect(), self.transcript, "C>", "S>")
+        # A kernel that takes megabytes in advance would hide how slowly they are read.
+        found = await self.target.connect(receive_buffer=None if self.rate is None else SLOW_BUFFER)
+        stream = RecordingStream(found, self.transcript, "C>", "S>", self.rate)
         self._streams.append(stream)
         return stream
 

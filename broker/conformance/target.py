@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -40,13 +41,18 @@ class Target:
         """The origin of a page of this server."""
         return f"{'https' if self.tls else 'http'}://{self.authority}"
 
-    async def connect(self) -> trio.abc.Stream:
+    async def connect(self, *, receive_buffer: int | None = None) -> trio.abc.Stream:
         """Open a connection.
+
+        Args:
+            receive_buffer: Bytes that the kernel may take before they are read; None leaves it the choice.
 
         Raises:
             OSError: Nobody listens there.
         """
         stream = await trio.open_tcp_stream(self.host, self.port)
+        if receive_buffer is not None:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if self.tls is None:
             return stream
         secure = trio.SSLStream(stream, self.tls, server_hostname=self.host, https_compatible=True)

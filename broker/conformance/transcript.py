@@ -53,15 +53,24 @@ class RecordingStream(trio.abc.Stream):
         transcript: Where to.
         sent: The sign in front of what this side sends: `C>` for a client, `S>` for a server.
         received: The sign in front of what the other side sends.
+        rate: Bytes a second that are taken of what the other side sends; None for all that come.
     """
 
-    def __init__(self, stream: trio.abc.Stream, transcript: Transcript, sent: str, received: str) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        transcript: Transcript,
+        sent: str,
+        received: str,
+        rate: float | None = None,
+    ) -> None:
         self._stream = stream
         self._transcript = transcript
         number = transcript.connection()
         self._sent = f"#{number} {sent}"
         self._received = f"#{number} {received}"
         self._note: Callable[[str], None] = transcript.note
+        self._rate = rate
         # A case sends while its peer answers pings, probes and close frames by itself.
         self._sending = trio.Lock()
 
@@ -83,6 +92,8 @@ class RecordingStream(trio.abc.Stream):
             self._note(f"{self._received} (reset)")
             raise
         self._note(f"{self._received} {show(bytes(data)) if data else '(end)'}")
+        if self._rate is not None:
+            await trio.sleep(len(data) / self._rate)
         return data
 
     async def aclose(self) -> None:

@@ -41,6 +41,7 @@ class WebSocketPeer:
     Attributes:
         stream: The connection.
         pongs: Whether `2` is answered with `3` and hidden from the case.
+        answers_close: Whether a close frame is answered; if not, the end is that of the connection.
         answered: The answer to the opening handshake.
         open_packet: The object of OPEN.
         closed: How it ended, once it has.
@@ -51,6 +52,7 @@ class WebSocketPeer:
     def __init__(self, stream: trio.abc.Stream, *, pongs: bool = True) -> None:
         self.stream = stream
         self.pongs = pongs
+        self.answers_close = True
         self.answered = Response(0, [], b"")
         self.open_packet: dict[str, Any] = {}
         self.closed: Closed | None = None
@@ -127,6 +129,8 @@ class WebSocketPeer:
         if opcode == CLOSE:
             code = int.from_bytes(payload[:2], "big") if payload else 1005
             self.closed = Closed(code, payload[2:].decode(errors="replace"))
+            if not self.answers_close:
+                return True
             await self._quietly(build(CLOSE, payload[:2]))
             return False
         if opcode in (PING, PONG):
@@ -252,6 +256,15 @@ class WebSocketPeer:
     async def raw(self, data: bytes) -> None:
         """Send bytes as they are; that the server has closed meanwhile is seen elsewhere."""
         await self._quietly(data)
+
+    async def refused(self) -> None:
+        """Send pong frames until the server has closed the connection, and not only its own side of it."""
+        try:
+            while True:
+                await self.stream.send_all(build(PONG))
+                await trio.sleep(0.02)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
 
     async def trickle(self, data: bytes) -> None:
         """Send bytes one by one, and nothing between them."""

@@ -9,11 +9,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from protocol.limits import Limits
 from protocol.reasons import Violation
+from protocol.socketio import msgpack
 from protocol.socketio.decoder import Decoder, NeedAttachments, check_packet
 from protocol.socketio.msgpack import MsgpackParser
 from protocol.socketio.packet import Packet, PacketType
 
-from .encoded import EncodedMessage, encode_ack, encode_control, encode_event
+from .encoded import ControlMessage, EncodedMessage, encode_ack, encode_control, encode_event, with_ack_id
 from .settings_checks import problem
 
 logger = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class TextCodec:
     event = staticmethod(encode_event)
     ack = staticmethod(encode_ack)
     control = staticmethod(encode_control)
+    with_ack_id = staticmethod(with_ack_id)
     decoder = Decoder
 
 
@@ -121,27 +123,40 @@ class ParserCodec:
         ack_id: int | None = None,
     ) -> EncodedMessage:
         """Encode an event."""
-        return self.control(Packet(PacketType.EVENT, namespace, ack_id, [event, *args]))
+        return EncodedMessage(*self._encode(Packet(PacketType.EVENT, namespace, ack_id, [event, *args])))
 
     def ack(self, namespace: str, ack_id: int, values: Sequence[Any]) -> EncodedMessage:
         """Encode the answer to an event."""
-        return self.control(Packet(PacketType.ACK, namespace, ack_id, list(values)))
+        return EncodedMessage(*self._encode(Packet(PacketType.ACK, namespace, ack_id, list(values))))
 
     def control(self, packet: Packet) -> EncodedMessage:
-        """Encode any packet, as one that may not be dropped."""
+        """Encode CONNECT, DISCONNECT or CONNECT_ERROR."""
+        return ControlMessage(*self._encode(packet))
+
+    def _encode(self, packet: Packet) -> tuple[bytes, Sequence[bytes]]:
         try:
-            parts = self._parser.encode(packet)
-            text, attachments = _split(parts)
+            return _split(self._parser.encode(packet))
         except TypeError:
             raise
         except Exception as error:
             raise TypeError(f"the parser cannot encode this {packet.type.name} packet: {error}") from error
-        return EncodedMessage(text, attachments)
 
     def decoder(self, limits: Limits, max_payload_bytes: int) -> PacketDecoder:
         """Return the parser's decoder; one of an application is not trusted to keep its word."""
         decoder = self._parser.decoder(limits, max_payload_bytes)
         return decoder if isinstance(self._parser, MsgpackParser) else _Checked(decoder, limits)
+
+
+class MsgpackCodec(ParserCodec):
+    """What `socket.io-msgpack-parser` writes and reads. Spec: SIO-PARSER-2."""
+
+    def __init__(self) -> None:
+        super().__init__(MsgpackParser())
+
+    def with_ack_id(self, message: EncodedMessage, namespace: str, ack_id: int) -> EncodedMessage:
+        """Return an event that was encoded without an ack id, with this one."""
+        [packed] = message.attachments
+        return EncodedMessage(b"", (msgpack.with_ack_id(packed, ack_id),))
 
 
 def _split(parts: Sequence[str | bytes]) -> tuple[bytes, Sequence[bytes]]:
@@ -203,14 +218,29 @@ def make_codec(parser: str | Parser | None) -> Codec:
     """Return the codec for a value of `Settings.parser`."""
     if parser is None:
         return _TEXT_CODEC
-    return ParserCodec(MsgpackParser() if isinstance(parser, str) else parser)
+    return MsgpackCodec() if isinstance(parser, str) else ParserCodec(parser)
+
+
+def make_client_codec(parser: str) -> TextCodec | MsgpackCodec:
+    """Return the codec for a value of a client's `parser`."""
+    return _TEXT_CODEC if parser == "json" else MsgpackCodec()
 
 
 def check_parser(name: str, value: object) -> Iterator[str]:
     """Hold the parser to one that can be used here."""
     if value is None or (isinstance(value, Parser) and not isinstance(value, type)):
         return
+    yield from _check_msgpack(name, 'None, "msgpack" or an object with the methods encode and decoder', value)
+
+
+def check_client_parser(name: str, value: object) -> Iterator[str]:
+    """Hold the parser of a client to one that can be used here."""
+    if value != "json":
+        yield from _check_msgpack(name, '"json" or "msgpack"', value)
+
+
+def _check_msgpack(name: str, allowed: str, value: object) -> Iterator[str]:
     if value != "msgpack":
-        yield problem(name, 'None, "msgpack" or an object with the methods encode and decoder', value)
+        yield problem(name, allowed, value)
     elif find_spec("msgpack") is None:
         yield f"{name}: needs the package msgpack; pip install 'trio-broker[msgpack]'"

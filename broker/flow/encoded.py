@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import orjson
 
 from protocol.engineio.packet import encode_binary
 from protocol.jsontext import dump_with_attachments
-from protocol.socketio.packet import Packet, encode_packet, namespace_prefix
+from protocol.socketio.packet import Packet, PacketType, encode_packet, packet_head
 from protocol.websocket import BINARY, TEXT, build_frame
 
 if TYPE_CHECKING:
     from .overflow import Overflow
+
+_MESSAGE = b"4"  # the type of an Engine.IO packet that carries another
+_EVENT, _ACK = PacketType.EVENT, PacketType.ACK  # looked up once: this is on the way of every message
 
 Key: TypeAlias = tuple[str, str]
 
@@ -29,9 +32,12 @@ class EncodedMessage:
         overflow: What to do with it when a budget is used up; None is `disconnect`, which acks and protocol
             packets always have.
         key: What `keep_latest` compares: namespace and key; None is never replaced.
+        is_counted: Whether an application would miss it: an event or an ack, no packet of the protocol's own.
     """
 
     __slots__ = ("attachments", "frame", "key", "overflow", "size", "text")
+
+    is_counted: ClassVar[bool] = True
 
     def __init__(self, text: bytes, attachments: Sequence[bytes] = ()) -> None:
         self.text = text
@@ -40,16 +46,6 @@ class EncodedMessage:
         self.frame: bytes | None = None
         self.overflow: Overflow | None = None
         self.key: Key | None = None
-
-    @property
-    def is_event(self) -> bool:
-        """Whether it is an event in the protocol's own text."""
-        return self.text.startswith((b"42", b"45"))
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether an application would miss it: an event or an ack, no packet of the protocol's own."""
-        return bool(self.attachments) or self.text.startswith((b"42", b"43"))
 
     @property
     def packets(self) -> int:
@@ -70,6 +66,14 @@ class EncodedMessage:
         return [self.text, *binary] if self.text else binary
 
 
+class ControlMessage(EncodedMessage):
+    """A packet of the protocol's own, which no application would miss."""
+
+    __slots__ = ()
+
+    is_counted = False
+
+
 def encode_event(
     namespace: str, event: str, args: Sequence[Any], ack_id: int | None = None
 ) -> EncodedMessage:
@@ -79,18 +83,11 @@ def encode_event(
         TypeError: An argument has no JSON form.
     """
     data = [event, *args]
-    head = b"42" + namespace_prefix(namespace)
-    if ack_id is not None:
-        head += b"%d" % ack_id
     try:
         # Most events carry no bytes; those that do are found out by the encoder's refusal.
-        return EncodedMessage(head + orjson.dumps(data))
+        return EncodedMessage(_MESSAGE + packet_head(_EVENT, namespace, ack_id) + orjson.dumps(data))
     except TypeError:
-        text, attachments = dump_with_attachments(data)
-    if not attachments:
-        return EncodedMessage(head + text)
-    head = b"45%d-" % len(attachments) + head[2:]
-    return EncodedMessage(head + text, attachments)
+        return _encode_rare(_EVENT, namespace, ack_id, data)
 
 
 def encode_ack(namespace: str, ack_id: int, values: Sequence[Any]) -> EncodedMessage:
@@ -99,17 +96,29 @@ def encode_ack(namespace: str, ack_id: int, values: Sequence[Any]) -> EncodedMes
     Raises:
         TypeError: A value has no JSON form.
     """
-    head = b"%b%d" % (namespace_prefix(namespace), ack_id)
     try:
-        return EncodedMessage(b"43" + head + orjson.dumps(values))
+        return EncodedMessage(_MESSAGE + packet_head(_ACK, namespace, ack_id) + orjson.dumps(values))
     except TypeError:
-        text, attachments = dump_with_attachments(values)
-    if not attachments:
-        return EncodedMessage(b"43" + head + text)
-    return EncodedMessage(b"46%d-" % len(attachments) + head + text, attachments)
+        return _encode_rare(_ACK, namespace, ack_id, values)
 
 
-def encode_control(packet: Packet) -> EncodedMessage:
+def _encode_rare(
+    packet_type: PacketType, namespace: str, ack_id: int | None, data: Sequence[Any]
+) -> EncodedMessage:
+    text, attachments = dump_with_attachments(data)
+    head = packet_head(packet_type, namespace, ack_id, len(attachments))
+    return EncodedMessage(_MESSAGE + head + text, attachments)
+
+
+def with_ack_id(message: EncodedMessage, namespace: str, ack_id: int) -> EncodedMessage:
+    """Return an event that `encode_event` encoded without an ack id, with this one."""
+    count = len(message.attachments)
+    data_at = len(_MESSAGE + packet_head(_EVENT, namespace, None, count))
+    head = packet_head(_EVENT, namespace, ack_id, count)
+    return EncodedMessage(_MESSAGE + head + message.text[data_at:], message.attachments)
+
+
+def encode_control(packet: Packet) -> ControlMessage:
     """Encode a packet without attachments: CONNECT, DISCONNECT, CONNECT_ERROR."""
     text, _ = encode_packet(packet)
-    return EncodedMessage(b"4" + text)
+    return ControlMessage(_MESSAGE + text)

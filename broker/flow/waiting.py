@@ -108,7 +108,7 @@ class Waiting(ABC):
         if not backlog:
             return True  # one message alone may exceed the budget, else it could never be sent
         limits = self._limits
-        first = next(iter(backlog)).size
+        first = backlog.first.size
         # Such a message does not make its receiver slow: what waits behind it is bounded as ever.
         total = backlog.bytes + message.size - (first if first > limits.outbox_hard_bytes else 0)
         if total > limits.outbox_hard_bytes or len(backlog) >= limits.outbox_messages:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from attrs import frozen
 
@@ -75,14 +76,21 @@ def parse_address(address: str) -> tuple[str, int]:
 
 def _open_tcp(host: str, port: int) -> list[socket.socket]:
     opened = bind_tcp(host, port)
-    try:
+    with all_or_none(opened):
         for listening in opened:
             listening.listen(BACKLOG)
+    return opened
+
+
+@contextmanager
+def all_or_none(opened: list[socket.socket]) -> Iterator[None]:
+    """Close these sockets if the block fails."""
+    try:
+        yield
     except OSError:
         for one in opened:
             one.close()
         raise
-    return opened
 
 
 def bind_tcp(host: str, port: int) -> list[socket.socket]:
@@ -93,22 +101,18 @@ def bind_tcp(host: str, port: int) -> list[socket.socket]:
     """
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     opened: list[socket.socket] = []
-    for family, kind, number, _, address in dict.fromkeys(found):
-        listening = socket.socket(family, kind, number)
-        opened.append(listening)
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        # A name such as localhost means one port on all its addresses.
-        wanted = opened[0].getsockname()[1] if len(opened) > 1 else port
-        try:
+    with all_or_none(opened):
+        for family, kind, number, _, address in dict.fromkeys(found):
+            listening = socket.socket(family, kind, number)
+            opened.append(listening)
+            if os.name == "posix":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # A name such as localhost means one port on all its addresses.
+            wanted = opened[0].getsockname()[1] if len(opened) > 1 else port
             listening.bind((address[0], wanted, *address[2:]))
             listening.setblocking(False)
-        except OSError:
-            for one in opened:
-                one.close()
-            raise
     return opened
 
 

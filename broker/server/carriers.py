@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from broker.flow.encoded import EncodedMessage
+from broker.flow.encoded import ControlMessage
 from broker.flow.request import Opening
 from broker.flow.scopes import cleanup_window
 from broker.sessions.engine import Engine
@@ -31,7 +31,7 @@ async def run_websocket(
     async def serve() -> None:
         if isinstance(target, Opening):
             session = engine.open_session(target, session_id)
-            await session.run(transport, [EncodedMessage(engine.open_text(session, "websocket"))])
+            await session.run(transport, [ControlMessage(engine.open_text(session, "websocket"))])
         else:
             await _serve_upgrade(engine, target, transport)
 

@@ -321,7 +321,8 @@ class _SocketReader:
             pass
 
     def websocket(self, rest: bytes, engine: Engine, *, base64: bool) -> SocketWebSocket:
-        return SocketWebSocket(self._socket, rest, engine.settings.max_payload_bytes, engine.limits, base64)
+        bound = engine.settings.max_payload_bytes
+        return SocketWebSocket(self._socket, rest, bound, engine.limits, base64, engine.writer)
 
 
 class _StreamReader:

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from broker.flow.encoded import EncodedMessage
+from broker.flow.encoded import ControlMessage
 from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
 from broker.sessions.session import Session
@@ -59,7 +59,7 @@ class PollingHttp:
             return session_id
         session = self._engine.open_session(opening, session_id)
         polling = Polling(self._engine.limits.packets_per_poll)
-        first = [EncodedMessage(self._engine.open_text(session, "polling"))]
+        first = [ControlMessage(self._engine.open_text(session, "polling"))]
         await self._engine.nursery.start(session.run, polling, first)
         payload = await polling.poll()
         return _payload(payload, polling.flight, self._admission.cookie_headers(session))

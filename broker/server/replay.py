@@ -6,7 +6,10 @@ import socket
 
 import trio
 
+from broker.transports.tcp_progress import bound_unsent
 from protocol import Limits
+
+_UNSENT_BYTES = 65_536  # that the kernel holds; on a slow line more would outlast the deadline of a PONG
 
 
 class _Addressless:
@@ -153,7 +156,14 @@ class TLSReplayStream(ReplayStream):
 
 
 def replay(stream: trio.abc.Stream, read: bytes, limits: Limits, *, secure: bool) -> ReplayStream:
-    """Wrap a stream the way hypercorn tells TLS from plain."""
+    """Wrap a stream the way hypercorn tells TLS from plain.
+
+    Hypercorn writes what the kernel takes, which is megabytes: a large response would be written long before
+    a slow client has it, and the client be given up meanwhile. Spec: EIO-HB-9.
+    """
+    tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if isinstance(tcp, trio.SocketStream):
+        bound_unsent(tcp.socket, _UNSENT_BYTES)
     if not secure:
         return ReplayStream(stream, read, limits.write_timeout, limits.close_timeout)
     chosen = stream.selected_alpn_protocol() if isinstance(stream, trio.SSLStream) else None

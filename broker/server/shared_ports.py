@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .addresses import BACKLOG, bind_tcp, describe, open_unix, parse_address
+from .addresses import BACKLOG, all_or_none, bind_tcp, describe, open_unix, parse_address
 
 # Elsewhere the option exists and does not spread connections over the sockets.
 SPREADS = sys.platform == "linux"
@@ -60,7 +60,7 @@ class SharedPorts:
             OSError: One of them cannot be opened.
         """
         opened = [one.dup() for one in self._common]
-        try:
+        with all_or_none(opened):
             for reserved in self._reserved:
                 listening = socket.socket(reserved.family, reserved.type)
                 opened.append(listening)
@@ -70,10 +70,6 @@ class SharedPorts:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 listening.bind(reserved.getsockname())
                 listening.listen(BACKLOG)
-        except OSError:
-            for one in opened:
-                one.close()
-            raise
         return opened
 
     def describe(self, scheme: str) -> tuple[str, ...]:

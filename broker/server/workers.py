@@ -1,4 +1,4 @@
-"""Keeps several processes running that serve one address: starts them, replaces those that die, ends them."""
+"""Keeps several processes running that serve one address: starts, replaces and ends them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ LONGEST_DELAY = 30.0
 STABLE_AFTER = 30.0  # seconds of life after which the delay begins anew
 MARGIN = 15.0  # seconds beyond the drain: handlers and transports have their own deadlines
 READY = b"R"
+BEAT = b"."
+SLICES = 4  # of the time that a process may be silent
 
 
 @frozen(kw_only=True)
@@ -36,8 +38,10 @@ class Place:
         number: Its number.
         count: How many there are.
         folder: Where the processes reach each other.
-        control: File descriptor to the supervisor: a byte says that it is ready, the end that it must end.
+        control: File descriptor to the supervisor: a byte says that it is ready, further ones that it lives,
+            the end that it must end.
         listening: File descriptors of its listening sockets.
+        beat_interval: Seconds between two signs of life; 0: none are wanted.
     """
 
     number: int
@@ -45,6 +49,7 @@ class Place:
     folder: str
     control: int
     listening: tuple[int, ...]
+    beat_interval: float = 0.0
 
     def to_text(self) -> str:
         """Return it as one argument of a command."""
@@ -67,6 +72,8 @@ class Crew:
         command: Returns the command of a process for its `Place`.
         drain_timeout: Seconds that connections may take to end.
         scheme: `http` or `https`, for the log.
+        worker_timeout: Seconds without a sign of life after which a process is replaced; 0: never. The
+            default is longer than clients wait for a ping by default: those of the process are gone by then.
     """
 
     count: int
@@ -74,6 +81,7 @@ class Crew:
     command: Callable[[Place], list[str]]
     drain_timeout: float = 30.0
     scheme: str = "http"
+    worker_timeout: float = 60.0
 
 
 @frozen
@@ -207,6 +215,7 @@ class _Supervisor:
                 folder=self._folder,
                 control=theirs.fileno(),
                 listening=tuple(one.fileno() for one in listening),
+                beat_interval=self._crew.worker_timeout / SLICES / 2,
             )
             # A group of its own: Ctrl-C in a terminal must come from here alone, or it would come twice.
             process = await trio.lowlevel.open_process(
@@ -220,7 +229,7 @@ class _Supervisor:
         control = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         try:
             async with control, trio.open_nursery() as nursery:
-                nursery.start_soon(_hear_ready, control, started)
+                nursery.start_soon(self._hear, number, process, control, started)
                 if self._ending.is_set():
                     process.terminate()
                 exit_code = await process.wait()
@@ -235,15 +244,43 @@ class _Supervisor:
             self._exit_code = self._exit_code or 1
         return exit_code
 
+    async def _hear(
+        self, number: int, process: trio.Process, control: trio.SocketStream, started: trio.Event
+    ) -> None:
+        """Hear that a process is ready, and kill it if it is silent for too long after that."""
+        if await control.receive_some(1) != READY:
+            return
+        started.set()
+        timeout = self._crew.worker_timeout
+        silent = await _silence(control, timeout) if timeout else None
+        # At the end a process stops its signs of life before it is gone; for that there is another deadline.
+        if silent is not None and not self._ending.is_set():
+            logger.error("worker %d hangs: silent for %.1f s, and killed", number, silent)
+            process.kill()
+
 
 async def _tell(started: trio.Event, task_status: trio.TaskStatus[None]) -> None:
     await started.wait()
     task_status.started()
 
 
-async def _hear_ready(control: trio.SocketStream, started: trio.Event) -> None:
-    if await control.receive_some(1) == READY:
-        started.set()
+async def _silence(control: trio.abc.ReceiveStream, timeout: float) -> float | None:
+    """Wait until a process is silent for that long; return the seconds, or None if it has closed the line.
+
+    The time is counted in slices, and one in which this process itself was held up, or the whole machine,
+    counts as one: what the others said meanwhile is heard first.
+    """
+    heard = trio.current_time()
+    missed = 0
+    while missed < SLICES:
+        with trio.move_on_after(timeout / SLICES):
+            if not await control.receive_some():
+                return None
+            heard = trio.current_time()
+            missed = 0
+            continue
+        missed += 1
+    return trio.current_time() - heard
 
 
 def _told(exit_code: int) -> str:
@@ -252,16 +289,28 @@ def _told(exit_code: int) -> str:
     return f"ended with exit code {exit_code}"
 
 
-async def watch_supervisor(control: socket.socket) -> None:
-    """Say that this process is ready, and return when the supervisor is gone.
+async def watch_supervisor(control: socket.socket, beat_interval: float = 0.0) -> None:
+    """Say that this process is ready, then that it lives, and return when the supervisor is gone.
 
     Args:
         control: The socket to it.
+        beat_interval: Seconds between two signs of life; 0: none.
     """
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(control))
-    async with stream:
+    async with stream, trio.open_nursery() as nursery:
         try:
             await stream.send_all(READY)
+            if beat_interval:
+                nursery.start_soon(_beat, stream, beat_interval)
             await stream.receive_some(1)
         except trio.BrokenResourceError:
             logger.debug("the supervisor is gone")
+        nursery.cancel_scope.cancel()
+
+
+async def _beat(stream: trio.SocketStream, interval: float) -> None:
+    """Show again and again that the loop of this process turns."""
+    with contextlib.suppress(trio.BrokenResourceError):  # who reads will notice
+        while True:
+            await trio.sleep(interval)
+            await stream.send_all(BEAT)

@@ -22,6 +22,7 @@ from broker.flow.request import Opening
 from broker.flow.scopes import cleanup_window
 from broker.flow.settings import Settings
 from broker.flow.timers import Timers
+from broker.transports.shared_writer import SharedWriter
 from protocol import DisconnectReason, Violation
 from protocol.engineio.handshake import open_packet
 
@@ -90,6 +91,7 @@ class Engine:
         self.joining = self.timers.countdown(settings.connect_timeout, _connect_timeout)
         self.stalling = self.timers.countdown(settings.limits.pause_timeout, _pause_timeout)
         self.reader: SharedReader | None = None
+        self.writer: SharedWriter | None = None
         self.assembling = self.timers.countdown(settings.limits.assembly_timeout, _assembly_timeout)
         self.receiving = self.timers.countdown(settings.limits.assembly_timeout, _message_timeout)
 
@@ -124,11 +126,13 @@ class Engine:
                 if shared_reader.AVAILABLE:
                     self.reader = shared_reader.SharedReader(metered=self.rates is not None)
                     await nursery.start(self.reader.run)
+                    self.writer = SharedWriter(self.limits.write_timeout)
+                    await nursery.start(self.writer.run)
                 task_status.started()
                 await trio.sleep_forever()
         finally:
             self._nursery = None
-            self.reader = None
+            self.reader = self.writer = None
 
     def open_session(self, opening: Opening, session_id: str) -> Session:
         """Register a new session; its caller runs it."""

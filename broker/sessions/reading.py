@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from broker.flow.encoded import EncodedMessage
+from broker.flow.encoded import ControlMessage
 from broker.flow.outbox import Outbox
 from broker.flow.rates import Pace
 from broker.transports.base import Transport, TransportEnded
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MESSAGE_DIGIT = ord("4")
-_PING_MESSAGE = EncodedMessage(PING)
+_PING_MESSAGE = ControlMessage(PING)
 
 
 class Reading(ABC):

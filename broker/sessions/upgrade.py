@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import trio
 
-from broker.flow.encoded import EncodedMessage
+from broker.flow.encoded import ControlMessage
 from broker.transports.base import Transport, TransportEnded, WebSocketTransport
 from broker.transports.framed import PongMessage
 from broker.transports.polling import Polling
@@ -18,7 +18,7 @@ from protocol.websocket import Control, ControlFrame, Received
 from .session import Session
 
 _INPUTS = {PING_PROBE: ProbeInput.PING_PROBE, UPGRADE: ProbeInput.UPGRADE}
-_PONG_MESSAGE = EncodedMessage(PONG_PROBE)
+_PONG_MESSAGE = ControlMessage(PONG_PROBE)
 
 
 async def upgrade(session: Session, transport: WebSocketTransport, timeout: float) -> bool:

@@ -232,7 +232,7 @@ async def open_harness(
     transcripts.append(transcript)
     tasks = trio.lowlevel.current_statistics().tasks_living
     broker = server if isinstance(server, Broker) else None
-    with _plain_errors(), _logged_errors() as errors:
+    with plain_errors(), _logged_errors() as errors:
         async with trio.open_nursery() as servers:
             network = VirtualNetwork(servers, transcript, buffer_bytes)
             harness = Harness(broker, network, transcript)
@@ -288,7 +288,7 @@ def _logged_errors() -> Iterator[list[logging.LogRecord]]:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Take the groups around a single error off it, so that a test shows the error."""
     try:
         yield

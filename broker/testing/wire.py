@@ -6,7 +6,7 @@ import struct
 
 from attrs import frozen
 
-from protocol.websocket import apply_mask
+from protocol.websocket import apply_mask, build_frame, build_masked_frame
 
 HEAD_END = b"\r\n\r\n"
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x1, 0x2, 0x8, 0x9, 0xA
@@ -20,6 +20,7 @@ _KINDS = {
 }
 OPCODES = {name: opcode for opcode, name in _KINDS.items()}
 _SHOWN_BYTES = 16
+_MASK = b"\x37\xfa\x21\x3d"
 
 
 @frozen
@@ -210,15 +211,5 @@ def write_frame(kind: str, payload: bytes, *, masked: bool, final: bool = True) 
         masked: Whether a client sends it; the mask is always the same.
         final: The FIN bit.
     """
-    size, flag = len(payload), 0x80 if masked else 0
-    head = bytes([(0x80 if final else 0) | OPCODES[kind]])
-    if size < 126:
-        head += bytes([flag | size])
-    elif size < 1 << 16:
-        head += struct.pack("!BH", flag | 126, size)
-    else:
-        head += struct.pack("!BQ", flag | 127, size)
-    if not masked:
-        return head + payload
-    mask = b"\x37\xfa\x21\x3d"
-    return head + mask + bytes(apply_mask(payload, mask))
+    opcode = (0x80 if final else 0) | OPCODES[kind]
+    return build_masked_frame(opcode, payload, _MASK) if masked else build_frame(opcode, payload)

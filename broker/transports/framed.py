@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.flow.encoded import EncodedMessage
+from broker.flow.encoded import ControlMessage, EncodedMessage
 from broker.flow.outbox import Outbox, Verdict
 from protocol import DisconnectReason
 from protocol.websocket import (
@@ -21,7 +21,7 @@ from protocol.websocket import (
 from .base import TransportEnded
 
 
-class PongMessage(EncodedMessage):
+class PongMessage(ControlMessage):
     """The answer to a ping frame, in its place among the messages. Spec: WS-4."""
 
     __slots__ = ()
@@ -29,11 +29,6 @@ class PongMessage(EncodedMessage):
     def __init__(self, payload: bytes) -> None:
         super().__init__(payload)
         self.frame = build_frame(PONG, payload)
-
-    @property
-    def is_counted(self) -> bool:
-        """No message."""
-        return False
 
 
 def frame_base64(message: EncodedMessage) -> bytes:

@@ -40,24 +40,33 @@ class Flight:
         self._outbox = outbox
         self._messages = messages
         self._moved = True
+        self._is_long = False
 
     def move(self) -> None:
-        """Note that the client has taken a piece of the response."""
-        self._moved = True
+        """Note that the client has taken a piece of the response, and not the last."""
+        self._moved = self._is_long = True
+
+    def expect_pong(self) -> None:
+        """Note that a PING is due: what has landed does not keep it from the client."""
+        if not self._messages:
+            self._moved = False
 
     def has_moved(self) -> bool:
-        """Tell whether it is under way, and has moved since this was asked."""
+        """Tell whether it has moved since this was asked; a long one has by its end, too."""
         moved, self._moved = self._moved, False
-        return moved and bool(self._messages)
+        return moved
 
     def land(self) -> None:
         """Note that the whole response has been written."""
         messages, self._messages = self._messages, []
+        self._moved = self._is_long
         self._outbox.sent(messages)
 
     def fail(self) -> None:
         """Note that the response will not be written; does nothing once it has landed."""
         messages, self._messages = self._messages, []
+        if messages:
+            self._moved = False
         self._outbox.lost(messages)
 
 
@@ -111,8 +120,13 @@ class Polling(Transport):
         """Whether a GET is parked."""
         return self._parked and not self._wanted.is_set()
 
+    def expect_pong(self) -> None:
+        """Note that a PING is about to be offered."""
+        if self.flight is not None:
+            self.flight.expect_pong()
+
     def delays_ping(self) -> bool:
-        """Tell whether a response is being written, and the client takes it."""
+        """Tell whether a response is being written, and the client takes it, or has just taken its end."""
         return self.flight is not None and self.flight.has_moved()
 
     def begin_upgrade(self) -> None:

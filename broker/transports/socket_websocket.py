@@ -14,6 +14,7 @@ from protocol.websocket import FrameReader, Received, build_close
 
 from .base import TOO_SLOW, TransportEnded, WebSocketTransport
 from .framed import build_frames, frame_base64, frame_plain, stream_ended
+from .shared_writer import SharedWriter
 from .tcp_progress import PingDelivery, acknowledged
 
 _RECEIVE_BYTES = 65_536
@@ -23,7 +24,8 @@ _BATCH_BYTES = 262_144
 class SocketWebSocket(WebSocketTransport):
     """A WebSocket whose handshake is done, over a socket that nobody else uses.
 
-    There is no writer task: one is started, through `start_soon`, only while the kernel does not take all.
+    What the kernel does not take is written by the shared writer; where there is none, by a task that is
+    started, through `start_soon`, for as long as something waits.
 
     Args:
         sock: A connected, non-blocking stream socket; this closes it.
@@ -31,13 +33,20 @@ class SocketWebSocket(WebSocketTransport):
         max_payload_bytes: Bound on one message.
         limits: Bounds on fragments and writes.
         base64: Whether the peer asked for text frames only.
+        writer: Writes for all such connections of a broker.
 
     Attributes:
         has_rest: Whether there is input to read that no system call would tell of.
     """
 
     def __init__(
-        self, sock: socket.socket, rest: bytes, max_payload_bytes: int, limits: Limits, base64: bool
+        self,
+        sock: socket.socket,
+        rest: bytes,
+        max_payload_bytes: int,
+        limits: Limits,
+        base64: bool,
+        writer: SharedWriter | None = None,
     ) -> None:
         self._sock = sock
         self._receive_some = sock.recv
@@ -46,7 +55,9 @@ class SocketWebSocket(WebSocketTransport):
         self._limits = limits
         self._base64 = base64
         self._outbox: Outbox | None = None
+        self._writer = writer
         self._writing = False
+        self._progress: int | None = None
         self._ping = PingDelivery(sock)
         self._start_soon: Callable[..., None] | None = None
         self.send_now: Callable[[bytes], int] | None = None if base64 else sock.send
@@ -103,11 +114,12 @@ class SocketWebSocket(WebSocketTransport):
             self.wake()
 
     def wake(self) -> None:
-        """Start the writer if none is running."""
+        """Have what is queued written, if nobody is at it."""
         if self._writing or self._start_soon is None:
             return
         self._writing = True
-        self._start_soon(self._write_backlog)
+        if self._writer is None or not self._writer.add(self):
+            self._start_soon(self._write_backlog)
 
     @property
     def is_writable(self) -> bool:
@@ -135,6 +147,29 @@ class SocketWebSocket(WebSocketTransport):
 
     async def _flush(self) -> None:
         """Write until nothing is queued. Cancellation cuts no frame: what is begun stays in the outbox."""
+        while not self._write_now():
+            if not await self._wait_writable():
+                self.give_up()
+                return
+
+    async def _wait_writable(self) -> bool:
+        """Wait until the kernel takes more; False if the peer has taken nothing for `write_timeout`."""
+        self.has_moved()
+        while True:
+            with trio.move_on_after(self._limits.write_timeout):
+                await trio.lowlevel.wait_writable(self._sock)
+                return True
+            if not self.has_moved():
+                return False
+
+    # For the shared writer
+
+    def write_on(self) -> bool:
+        """Write what the kernel takes; tells whether nothing is left."""
+        self._writing = not self._write_now()
+        return not self._writing
+
+    def _write_now(self) -> bool:
         outbox = self._outbox
         assert outbox is not None
         frame_of = frame_base64 if self._base64 else frame_plain
@@ -142,29 +177,29 @@ class SocketWebSocket(WebSocketTransport):
             try:
                 sent = self._sock.send(buffers[0]) if len(buffers) == 1 else self._sock.sendmsg(buffers)
             except BlockingIOError:
-                sent = 0
+                return False
             except OSError:
                 outbox.fail()
-                return
-            if not outbox.advance(buffers, sent) and not await self._wait_writable():
-                outbox.stall()
-                return
-        outbox.resume_direct()
-
-    async def _wait_writable(self) -> bool:
-        """Wait until the kernel takes more; False if the peer has taken nothing for `write_timeout`.
-
-        The kernel calls a socket writable only when a third of its buffer is free, which can be a megabyte:
-        so it is asked how far the peer has got. Spec: LIM-4.
-        """
-        progress = acknowledged(self._sock)
-        while True:
-            with trio.move_on_after(self._limits.write_timeout):
-                await trio.lowlevel.wait_writable(self._sock)
                 return True
-            before, progress = progress, acknowledged(self._sock)
-            if progress is None or progress == before:
+            if not outbox.advance(buffers, sent):
                 return False
+        outbox.resume_direct()
+        return True
+
+    def has_moved(self) -> bool:
+        """Tell whether the peer has taken anything since this was asked before. Spec: LIM-4."""
+        before, self._progress = self._progress, acknowledged(self._sock)
+        return self._progress is not None and self._progress != before
+
+    def give_up(self) -> None:
+        """End as a slow consumer."""
+        if self._outbox is not None:
+            self._outbox.stall()
+
+    def fail(self) -> None:
+        """End, since nothing more can be written."""
+        if self._outbox is not None:
+            self._outbox.fail()
 
     async def write(self, messages: Sequence[EncodedMessage]) -> None:
         """Send messages before an outbox is attached: the answers to a probe.
@@ -188,6 +223,7 @@ class SocketWebSocket(WebSocketTransport):
     async def finish(self, reason: DisconnectReason, code: CloseCode | int, text: str) -> None:
         """Flush, send a close frame, wait for the peer to close, and close."""
         outbox = self._outbox
+        self._leave_writer()
         try:
             if self._sock.fileno() < 0 or (outbox is not None and outbox.stalled):
                 return
@@ -212,8 +248,13 @@ class SocketWebSocket(WebSocketTransport):
         except (OSError, TransportEnded):
             return
 
+    def _leave_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.remove(self)
+
     def abort(self) -> None:
         """Close the socket."""
+        self._leave_writer()
         if self._sock.fileno() >= 0:
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()

@@ -15,6 +15,8 @@ if sys.platform == "linux":
 _ACKED_AT = 120
 _ACKED = struct.Struct("=Q")
 _INFO_BYTES = 256
+# TCP_NOTSENT_LOWAT, which the socket module has from Python 3.12 on.
+_NOTSENT_LOWAT = 25
 
 
 class Asked(Protocol):
@@ -29,6 +31,9 @@ class Asked(Protocol):
 
     def getsockopt(self, level: int, optname: int, buflen: int, /) -> bytes:
         """Return an option."""
+
+    def setsockopt(self, level: int, optname: int, value: int, /) -> None:
+        """Set an option."""
 
 
 class PingDelivery:
@@ -61,6 +66,12 @@ class PingDelivery:
             return False
         self._progress = progress if progress < self._end else None
         return True
+
+
+def bound_unsent(sock: Asked, most: int) -> None:
+    """Have the kernel take no more while so many bytes are not on their way, so that writes show progress."""
+    if sys.platform == "linux" and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, most)
 
 
 def acknowledged(sock: Asked) -> int | None:

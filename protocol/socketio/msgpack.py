@@ -105,6 +105,13 @@ def encode(packet: Packet) -> bytes:
     return pack_value(parts, packet.data, _old_date)
 
 
+def with_ack_id(packed: bytes, ack_id: int) -> bytes:
+    """Return a packet that `encode` encoded without an ack id, with this one."""
+    # The head of a map of up to 15 keys holds their number, and the id comes last.
+    package = _package()
+    return bytes((packed[0] + 1,)) + packed[1:] + bytes(package.packb("id") + package.packb(ack_id))
+
+
 def _old_date(value: datetime) -> Any:
     """Return a date as notepack.io 2 writes it, the library of the JavaScript parser."""
     return _package().ExtType(0, _milliseconds(value).to_bytes(8, "big", signed=True))

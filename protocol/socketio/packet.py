@@ -44,6 +44,7 @@ class Packet(NamedTuple):
 
 
 _BINARY = {PacketType.EVENT: PacketType.BINARY_EVENT, PacketType.ACK: PacketType.BINARY_ACK}
+_DIGITS = [b"%d" % each for each in PacketType]
 
 
 def encode_packet(packet: Packet) -> tuple[bytes, list[bytes]]:
@@ -61,20 +62,21 @@ def encode_packet(packet: Packet) -> tuple[bytes, list[bytes]]:
     attachments: list[bytes] = []
     if packet.data is not None:
         body, attachments = dump_with_attachments(packet.data)
-    packet_type = packet.type
-    prefix = b""
-    if attachments:
-        binary_type = _BINARY.get(packet_type)
-        if binary_type is None:
-            raise TypeError(f"a {packet_type.name} packet cannot carry bytes")
-        packet_type = binary_type
-        prefix = b"%d-" % len(attachments)
-    head = b"%d%b%b" % (packet_type, prefix, namespace_prefix(packet.namespace))
-    if packet.ack_id is not None:
-        head += b"%d" % packet.ack_id
-    return head + body, attachments
+    if attachments and packet.type not in _BINARY:
+        raise TypeError(f"a {packet.type.name} packet cannot carry bytes")
+    return packet_head(packet.type, packet.namespace, packet.ack_id, len(attachments)) + body, attachments
 
 
-def namespace_prefix(namespace: str) -> bytes:
-    """Return the namespace as it stands in a packet: nothing for the default one. Spec: SIO-PKT-3."""
-    return b"" if namespace == DEFAULT_NAMESPACE else namespace.encode() + b","
+def packet_head(packet_type: PacketType, namespace: str, ack_id: int | None, attachments: int = 0) -> bytes:
+    """Return what stands before the data of a packet. Spec: SIO-PKT-2, SIO-PKT-3.
+
+    Args:
+        packet_type: Its type; EVENT or ACK if there are attachments.
+        namespace: Its namespace.
+        ack_id: Its ack id, or None.
+        attachments: How many binary messages follow.
+    """
+    head = b"%d%d-" % (_BINARY[packet_type], attachments) if attachments else _DIGITS[packet_type]
+    if namespace != DEFAULT_NAMESPACE:
+        head += namespace.encode() + b","
+    return head if ack_id is None else head + b"%d" % ack_id

@@ -20,7 +20,8 @@ from trio_websocket import WebSocketRequest, serve_websocket
 
 from broker import Broker
 from broker.sessions import shared_reader
-from tests.peers import Door, plain_errors, serving
+from broker.testing.harness import plain_errors
+from tests.peers import Door, serving
 
 Carrier = Callable[[Broker], AbstractAsyncContextManager[Door]]
 

@@ -127,6 +127,27 @@ async def test_a_large_response_over_a_slow_line_ends_nobody() -> None:
         assert [reason for reason, _ in ends] == [DisconnectReason.PING_TIMEOUT]
 
 
+@virtual
+async def test_who_has_just_taken_a_large_response_has_time_to_ask_for_the_ping() -> None:
+    """Its end comes 2 s after the deadline was last put off, and the next GET nearly 5 s later."""
+    broker, ends = beating(10.0, 5.0)
+    async with open_harness(broker) as harness:
+        peer = await harness.polling_peer()
+        peer.patience = 1_000
+        await peer.join()
+        harness.wire.trickle(10_000, 0.1, "to_client")
+        broker.emit("large", "x" * 5_200_000)
+        await peer.expect("42", ["large", "x" * 5_200_000])
+        harness.wire.end_trickle()
+        await trio.sleep(4.5)
+        await peer.expect("2")
+        await peer.send("3")
+        await trio.sleep(9.0)
+        assert ends == []
+        await trio.sleep(30)
+        assert [reason for reason, _ in ends] == [DisconnectReason.PING_TIMEOUT]
+
+
 @both
 @virtual
 async def test_a_ping_overtakes_what_waits(transport: str) -> None:

@@ -223,5 +223,28 @@ async def test_it_fits_a_desk_and_a_phone(house: House) -> None:
     assert await bob.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     await bob.page.click("#open-people")
     await bob.sees("#here", "Ada Lovelace")
+    await bob.page.wait("document.querySelector('#talk').inert")
     await bob.page.click("#people-panel [data-close]")
     await bob.sees_not("#here", "Ada Lovelace")
+    await bob.page.wait("!document.querySelector('#talk').inert")
+    await bob.page.click("#open-rooms")
+    await bob.create("A room with a long name!")
+    await bob.page.wait(
+        "(t => t.placeholder && t.scrollHeight <= t.clientHeight)(document.querySelector('#text'))"
+    )
+
+
+async def test_the_entrance_of_a_phone_on_its_side_can_be_scrolled(house: House) -> None:
+    page = await house.browser.open_page(house.url)
+    assert await page.evaluate("document.title") == "Trio Chat"
+    await page.resize(667, 320)
+    await page.command("Input.dispatchMouseEvent", type="mouseWheel", x=300, y=200, deltaX=0, deltaY=2000)
+    await page.wait("document.querySelector('#join-button').getBoundingClientRect().bottom <= innerHeight")
+
+
+async def test_a_server_without_the_client_says_so(house: House) -> None:
+    page = await house.browser.open_page("about:blank")
+    await page.command("Network.enable")
+    await page.command("Network.setBlockedURLs", urls=["*/socket.io.js"])
+    await page.go(house.url)
+    await Visitor("Ada", page).sees("#join-error", "has no Socket.IO client")

@@ -10,13 +10,7 @@ from typing import Any
 import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
-OPEN = {
-    "sid": "SESSION",
-    "upgrades": [],
-    "pingInterval": 25_000,
-    "pingTimeout": 20_000,
-    "maxPayload": 1_000_000,
-}
+from broker.testing.fake_server import OPEN
 
 
 class Talk:

@@ -6,6 +6,7 @@ const { createServer } = require("node:http");
 const { Server } = require("../interop/node_modules/socket.io");
 
 const { port, record, options } = JSON.parse(process.argv[2]);
+if (options.parser === "msgpack") options.parser = require("../interop/node_modules/socket.io-msgpack-parser");
 const http = createServer();
 const io = new Server(http, { serveClient: false, ...options });
 

@@ -12,6 +12,8 @@ import socketio
 import uvicorn
 
 given = json.loads(sys.argv[1])
+if "parser" in given["options"]:
+    given["options"]["serializer"] = given["options"].pop("parser")
 server = socketio.AsyncServer(async_mode="asgi", cookie="sticky", **given["options"])
 
 

@@ -20,7 +20,10 @@ BYTES = bytes(range(256))
 
 @pytest.mark.parametrize("serve", EACH_SERVER)
 @pytest.mark.parametrize("transports", TRANSPORTS)
-async def test_a_whole_conversation(serve, transports):
+@pytest.mark.parametrize("parser", ["json", "msgpack"])
+async def test_a_whole_conversation(serve, transports, parser):
+    if parser == "msgpack":
+        pytest.importorskip("msgpack", reason="msgpack is not installed")
     upgraded = trio.Event()
     questions: list[Any] = []
     token: dict[str, str] = {}
@@ -31,8 +34,8 @@ async def test_a_whole_conversation(serve, transports):
 
     with trio.fail_after(DEADLINE):
         async with (
-            serve() as url,
-            open_client(url, transports=transports, auth=auth, namespaces=("/",)) as client,
+            serve(**({} if parser == "json" else {"parser": parser})) as url,
+            open_client(url, transports=transports, auth=auth, namespaces=("/",), parser=parser) as client,
         ):
             client.io.on("upgrade")(upgraded.set)
 

@@ -113,6 +113,10 @@ async def test_exit_codes():
     assert (code, "error" in out) == (1, True)
     code, _, err = await connect("nonsense")
     assert (code, "URL must be" in err) == (2, True)
+    code, out, err = await connect("http://127.0.0.1:1", "--emit", "say", "1", "--call", "echo", "{broken")
+    assert (code, out, err) == (2, "", "broker: not JSON: {broken (text goes into double quotes)\n")
+    code, _, err = await connect("http://127.0.0.1:1", "--parser", "xml")
+    assert (code, err) == (2, 'broker: parser: must be "json" or "msgpack", found \'xml\'\n')
     code, _, err = await connect(url, "--auth", "[]")
     assert (code, "JSON object" in err) == (2, True)
 

@@ -9,7 +9,7 @@ import wsproto
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker import Backoff, BufferFull, Verdict
+from broker import Backoff, BufferFull, ConfigError, Verdict
 from broker.client.engine import Packet, PacketType, _closed_by_server
 from broker.client.errors import TransportFailed, parse_retry_after
 from broker.client.framing import masked_frames
@@ -112,7 +112,7 @@ def test_an_offset_of_unknown_form_is_taken_as_the_reference_does():
 
 def pending(text: bytes, reply: Reply | None = None) -> Pending:
     """An event; what is none may not be dropped."""
-    return Pending(EncodedMessage(b"42" + text), None, reply)
+    return Pending(EncodedMessage(b"42" + text), None, reply, is_event=True)
 
 
 CONTROL = Pending(EncodedMessage(b"control"))
@@ -203,7 +203,8 @@ def check_frames(messages: list[EncodedMessage]) -> None:
         read[-1] += part
         if event.message_finished:
             read.append(b"")
-    wanted = [payload for message in messages for payload in (message.text, *message.attachments)]
+    texts_and_data = [([message.text] if message.text else [], message.attachments) for message in messages]
+    wanted = [payload for texts, data in texts_and_data for payload in (*texts, *data)]
     assert read == [*wanted, b""]
 
 
@@ -215,6 +216,9 @@ def check_frames(messages: list[EncodedMessage]) -> None:
     [
         ({"url": "ftp://x"}, "URL"),
         ({"url": "localhost:3000"}, "URL"),
+        ({"url": "http://host:abc"}, "URL"),
+        ({"url": "http://host:65536"}, "URL"),
+        ({"url": "http://[::1"}, "URL"),
         ({"transports": ()}, "transports"),
         ({"transports": ("webtransport",)}, "transports"),
         ({"connect_timeout": 0}, "connect_timeout"),
@@ -227,6 +231,22 @@ def check_frames(messages: list[EncodedMessage]) -> None:
 def test_options_that_cannot_be_are_refused(wrong, word):
     with pytest.raises(ValueError, match=word):
         ClientOptions(**{"url": "http://host", **wrong})
+
+
+@pytest.mark.parametrize("value", ["Msgpack", None, 5])
+def test_a_parser_that_there_is_not(value: Any):
+    with pytest.raises(ConfigError) as refused:
+        ClientOptions(url="http://host", parser=value)
+    assert refused.value.problems == (f'parser: must be "json" or "msgpack", found {value!r}',)
+
+
+def test_a_parser_that_is_not_installed_is_named_as_by_the_server(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("broker.flow.codec.find_spec", lambda name: None)
+    with pytest.raises(ConfigError) as refused:
+        ClientOptions(url="http://host", parser="msgpack")
+    assert refused.value.problems == (
+        "parser: needs the package msgpack; pip install 'trio-broker[msgpack]'",
+    )
 
 
 def test_addresses():

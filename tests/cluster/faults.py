@@ -20,6 +20,7 @@ class Proxy:
         port: Where it listens.
         deaf: Whether messages of channels are swallowed.
         mute: Whether what clients send is swallowed.
+        shut: Whether new connections are closed at once.
         opened: How many connections there have been.
     """
 
@@ -27,13 +28,20 @@ class Proxy:
     port: int = 0
     deaf: bool = False
     mute: bool = False
+    shut: bool = False
     opened: int = 0
     open: set[trio.CancelScope] = field(factory=set)
 
     async def serve(self, client: trio.SocketStream) -> None:
         """Pass one connection on."""
+        try:
+            if self.shut:
+                raise ConnectionRefusedError
+            server = await trio.open_tcp_stream("127.0.0.1", self.target)
+        except OSError:  # as if nobody listened
+            await client.aclose()
+            return
         self.opened += 1
-        server = await trio.open_tcp_stream("127.0.0.1", self.target)
         async with client, server, trio.open_nursery() as nursery:
             self.open.add(nursery.cancel_scope)
             nursery.start_soon(self._pass, client, server, self._asked, nursery.cancel_scope)

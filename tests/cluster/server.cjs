@@ -1,11 +1,11 @@
-// A Socket.IO server on Node that takes part in a cluster: node server.cjs MODE REDIS_PORT NAME.
+// A Socket.IO server on Node that takes part in a cluster: node server.cjs MODE REDIS_PORT NAME [recovery].
 // Verbs come in as lines [number, verb, ...args] and are answered [number, error, value].
 const { createServer } = require("node:http");
 const { createInterface } = require("node:readline");
 const { Server } = require("socket.io");
 const { createClient } = require("redis");
 
-const [mode, redisPort, name] = process.argv.slice(2);
+const [mode, redisPort, name, recovery] = process.argv.slice(2);
 const say = (value) => process.stdout.write(JSON.stringify(value ?? null) + "\n");
 
 async function adapter() {
@@ -47,7 +47,9 @@ const verbs = {
 
 async function main() {
   const http = createServer();
-  const io = new Server(http, { adapter: await adapter(), cors: { origin: "*" } });
+  const options = { adapter: await adapter(), cors: { origin: "*" } };
+  if (recovery) options.connectionStateRecovery = {};
+  const io = new Server(http, options);
   io.of("/chat");
   io.on("connection", (socket) => {
     // For bench/cluster: clients that ask for it in their address follow what others publish.

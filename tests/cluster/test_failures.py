@@ -381,6 +381,8 @@ def test_a_url_is_no_adapter() -> None:
         ("redis://a", {"mode": "magic"}, "mode is one of classic, sharded, streams"),
         ("redis://a", {"subscription_mode": "magic"}, "subscription_mode is one of"),
         ("redis://a", {"ping_interval": 0}, "ping_interval is greater than 0"),
+        ("redis://a", {"return_timeout": -1}, "return_timeout is a number of seconds"),
+        ("redis://a", {"return_timeout": float("inf")}, "return_timeout is a number of seconds"),
     ],
 )
 def test_options_that_cannot_be(url: str, options: dict[str, Any], words: str) -> None:

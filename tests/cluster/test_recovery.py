@@ -17,7 +17,7 @@ from attrs import frozen
 
 from broker import Broker, ExpiredSession, Server
 from protocol.bus.streams import KeptSession, write_session
-from tests.peers import RawWebSocket, serving, settled, websocket
+from tests.peers import Door, RawWebSocket, Where, serving, settled, websocket
 
 from .faults import proxy
 from .nodes import HERE, RedisServer, needs_node, needs_redis, node_program, redis_server
@@ -123,7 +123,7 @@ class Nodes:
         broker.on_session_expired(self.expired.append)
         return broker, await self.stack.enter_async_context(served(broker))
 
-    async def ask(self, server: Server, **auth: Any) -> RawWebSocket:
+    async def ask(self, server: Where, **auth: Any) -> RawWebSocket:
         """Open a connection, and ask to be let in."""
         peer = await self.stack.enter_async_context(websocket(server))
         await peer.opened()
@@ -137,7 +137,7 @@ class Nodes:
             missed.append(json.loads(text[2:]))
         return Joined(peer, json.loads(text[2:]), missed)
 
-    async def join(self, server: Server, **auth: Any) -> Joined:
+    async def join(self, server: Where, **auth: Any) -> Joined:
         """Join the default namespace."""
         return await self.answer(await self.ask(server, **auth))
 
@@ -226,6 +226,39 @@ async def test_a_session_that_a_node_server_left() -> None:
         assert [event[:2] for event in back.missed] == [["tick", 2]]
         socket = a.sockets.sockets[left.sid]
         assert (socket.data, socket.rooms) == ({"user": "X"}, {left.sid, "room"})
+
+
+@needs_node
+@pytest.mark.parametrize("first", ["node", "ours"])
+async def test_a_client_moves_between_a_server_on_node_and_ours(first: str) -> None:
+    async with redis_server() as redis, nodes(redis.url) as made:
+        a, at_a = await made.broker()
+        program = await made.stack.enter_async_context(
+            node_program("server.cjs", "streams", str(redis.port), "n", "recovery")
+        )
+        doors = [Door(program.ready["port"]), Door(at_a.port)]
+        here, there = doors if first == "node" else doors[::-1]
+        one = await made.join(here)
+        pid, sid = one.answer["pid"], one.answer["sid"]
+        await program.call("emit", [], [], "tick", 1)
+        offset = (await one.event("tick"))[-1]
+        if first == "ours":
+            await one.lose(a)
+        else:
+            await one.peer.abort()
+            with trio.fail_after(15):  # it writes a session down when its client is gone
+                while await redis.ask("EXISTS", f"sio:session:{pid}") != "1":
+                    pass
+        a.emit("tick", 2)
+        back = await made.join(there, pid=pid, offset=offset)
+        assert back.answer["sid"] == sid
+        await program.call("emit", [sid], [], "tick", 3)
+        a.to(sid).emit("tick", 4)
+        heard = [event[1] for event in back.missed]
+        while len(heard) < 3:
+            heard.append((await back.event("tick"))[1])
+        assert heard[0] == 2
+        assert sorted(heard[1:]) == [3, 4]  # of two nodes: in whatever order
 
 
 async def test_the_end_of_the_window() -> None:

@@ -1,103 +1,10 @@
-"""Deliberate faults of the broker, one at a time, each with the clause that the kit must name.
-
-A fault rewrites the source of one function and puts the result in its place everywhere; one whose text is not
-found is an error, so that no fault is lost when the broker changes.
-"""
+"""Deliberate faults of the broker, one at a time, each with the clause that the kit must name."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
-import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
-
-@dataclass(frozen=True)
-class Mutant:
-    """One fault.
-
-    Attributes:
-        clause: The clause that it breaks.
-        target: `module:function` or `module:Class.method`.
-        old: Text in the source of the function.
-        new: What stands there instead.
-        also: Lines put in front of the function, for names that it needs.
-    """
-
-    clause: str
-    target: str
-    old: str
-    new: str
-    also: str = ""
-
-    def find(self) -> tuple[Any, Any, Any, str]:
-        """Return the module, the owner of the function, the function as it is there, and its source.
-
-        Raises:
-            LookupError: The broker has changed: the text to replace is not there any more.
-        """
-        module_name, _, path = self.target.partition(":")
-        module = importlib.import_module(module_name)
-        owner: Any = module
-        *parents, name = path.split(".")
-        for parent in parents:
-            owner = getattr(owner, parent)
-        known = inspect.getattr_static(owner, name, None)
-        if known is None:
-            raise LookupError(f"there is no {self.target}")
-        function = known.fget if isinstance(known, property) else known
-        source = textwrap.dedent(inspect.getsource(function))
-        if isinstance(known, property):
-            source = source.replace("@property\n", "", 1)
-        if self.old not in source:
-            raise LookupError(f"{self.old!r} is not in {self.target}")
-        return module, owner, known, source
-
-    def apply(self) -> None:
-        """Break the broker in this process."""
-        import broker.server.broker  # noqa: F401 - all modules must be there before one is changed
-
-        module, owner, known, source = self.find()
-        name = self.target.rpartition(":")[2].rpartition(".")[2]
-        exec(self.also, vars(module))
-        local: dict[str, Any] = {}
-        exec(compile(source.replace(self.old, self.new), f"<{self.target}>", "exec"), vars(module), local)
-        changed = local[name]
-        _put(owner, name, known, property(changed) if isinstance(known, property) else changed)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A fault in a table: a key of a dictionary has another value."""
-
-    clause: str
-    change: Callable[[], None]
-
-    def apply(self) -> None:
-        """Break the broker in this process."""
-        import broker.server.broker  # noqa: F401
-
-        self.change()
-
-
-def _put(owner: Any, name: str, known: Any, changed: Any) -> None:
-    setattr(owner, name, changed)
-    for module in list(sys.modules.values()):
-        if module is not None and module.__name__.partition(".")[0] in ("broker", "protocol"):
-            for other, value in list(vars(module).items()):
-                if value is known:
-                    setattr(module, other, changed)
-                elif isinstance(value, type):
-                    _put_static(value, known, changed)
-
-
-def _put_static(owner: type, known: Any, changed: Any) -> None:
-    for name, value in list(vars(owner).items()):
-        if isinstance(value, staticmethod) and value.__func__ is known:
-            setattr(owner, name, staticmethod(changed))
+from tests.conformance.mutation import Mutant, Row
 
 
 def _namespace_row(state: str, packet: str, action: str) -> Callable[[], None]:
@@ -272,6 +179,9 @@ MUTANTS: dict[str, Mutant | Row] = {
     "second-probe-taken": Mutant(
         "EIO-UPG-12", "broker.sessions.upgrade:may_upgrade", "session.probe_scope is None", "True"
     ),
+    "failed-probe-closed-otherwise": Mutant(
+        "EIO-UPG-9", "broker.server.carriers:_serve_upgrade", "CloseCode.NORMAL", "CloseCode.POLICY"
+    ),
     "upgrade-without-timeout": Mutant(
         "EIO-UPG-11",
         "broker.sessions.upgrade:upgrade",
@@ -282,6 +192,12 @@ MUTANTS: dict[str, Mutant | Row] = {
     # Heartbeat and closing
     "dead-clients-kept": Mutant(
         "EIO-HB-2", READING + "expire", "self.close(DisconnectReason.PING_TIMEOUT)", "return True"
+    ),
+    "large-messages-end-sessions": Mutant(
+        "EIO-HB-9", READING + "expire", "self.transport.delays_ping()", "False"
+    ),
+    "ping-behind-what-waits": Mutant(
+        "FLOW-9", "broker.flow.outbox:Outbox.offer_urgent", "self._put_urgent(message)", "self._put(message)"
     ),
     "only-pong-is-life": Mutant("EIO-HB-3", READING + "take", "self._engine.timers.alive(self)", "pass"),
     "pong-ends-the-heartbeat": Mutant(
@@ -330,6 +246,7 @@ MUTANTS: dict[str, Mutant | Row] = {
         "SIO-CON-3", SOCKET + "answer", '{"sid": self.id}', '{"sid": self.id, "pid": 1}'
     ),
     "unknown-namespace-in-other-words": Row("SIO-CON-6", _other_words),
+    "refusals-never-forgiven": Mutant("SIO-CON-7", CONNECTION + "let_in", "self._refusals = 0", "pass"),
     "refusals-not-counted": Mutant(
         "SIO-CON-7", CONNECTION + "_refuse", "self._refusals > self.limits.refused_connects", "False"
     ),
@@ -371,8 +288,8 @@ MUTANTS: dict[str, Mutant | Row] = {
     "ack-of-another-id": Mutant(
         "SIO-ACK-2",
         "broker.flow.encoded:encode_ack",
-        "(namespace_prefix(namespace), ack_id)",
-        "(namespace_prefix(namespace), ack_id + 1)",
+        "packet_head(_ACK, namespace, ack_id)",
+        "packet_head(_ACK, namespace, ack_id + 1)",
     ),
     "acks-of-anybody-taken": Mutant(
         "SIO-ACK-4",
@@ -401,6 +318,37 @@ MUTANTS: dict[str, Mutant | Row] = {
         "broker.rooms.inbound:Inbound._fail",
         "not self.namespace.engine.settings.error_acks",
         "False",
+    ),
+    # Limits, and sessions that are shared
+    "begun-messages-awaited-for-ever": Mutant(
+        "LIM-8",
+        "broker.sessions.engine:_message_timeout",
+        "session.violate(Violation.MESSAGE_TIMEOUT)",
+        "pass",
+    ),
+    "control-frames-give-more-time": Mutant(
+        "LIM-8", READING + "watch", "any(isinstance(one, bytes) for one in received)", "received"
+    ),
+    "closing-awaited-for-ever": Mutant("LIM-7", SESSION + "_finish", "limits.close_timeout", "99"),
+    "unjoined-not-bounded": Mutant(
+        "EIO-HS-16",
+        ADMISSION + "Admission._check_capacity",
+        "len(self._engine.joining) >= limits.unjoined_sessions",
+        "False",
+    ),
+    "made-without-bound": Mutant(
+        "SIO-CON-6",
+        "broker.rooms.directory:Directory.find",
+        "children >= self._engine.limits.dynamic_namespaces",
+        "False",
+    ),
+    "answers-not-bounded": Mutant(
+        "EIO-POLL-5", POLLING + "_take_payload", "sys.maxsize if ending else self._max_packets", "sys.maxsize"
+    ),
+    "rates-not-bounded": Mutant("LIM-9", "broker.flow.rates:Bucket.take", "tokens < -self._burst", "False"),
+    "rates-without-warning": Mutant("LIM-9", READING + "meter", "pace is Pace.WARN", "False"),
+    "session-of-another-unknown": Mutant(
+        "EIO-SID-5", ADMISSION + "Admission._is_elsewhere", "owner.mark[0] == mark[0]", "True"
     ),
     # Drain
     "drain-lets-in": Mutant(

@@ -20,7 +20,8 @@ from broker.conformance.server_role import load_cases
 from broker.conformance.target import parse_url
 from protocol.vectors import KINDS, load_vectors
 from tests.conformance.clients.ours import main as our_client
-from tests.conformance.mutants import MUTANTS, Mutant
+from tests.conformance.mutants import MUTANTS
+from tests.conformance.mutation import Mutant
 from tests.conformance.run import CLIENTS, catch
 from tests.conformance.servers.ours import serving
 

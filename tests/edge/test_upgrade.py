@@ -50,6 +50,13 @@ async def probe(peer: RawWebSocket) -> None:
     await peer.expect("3probe")
 
 
+async def move_over(peer: RawWebSocket) -> None:
+    """Go on over the WebSocket, and see that events are answered there."""
+    await peer.send_text("5")
+    await peer.send_text('42["echo","hello"]')
+    await peer.expect('42["echo","hello"]')
+
+
 @asynccontextmanager
 async def upgraded(server: Any, polling: PollingPeer) -> AsyncIterator[RawWebSocket]:
     """Upgrade a session whose client has no request under way."""
@@ -74,9 +81,7 @@ async def test_083_upgrade(serve: Serve) -> None:
             with soon():
                 await probe(peer)
                 assert (await parked.receive()).text == "6"
-                await peer.send_text("5")
-                await peer.send_text('42["echo","hello"]')
-                await peer.expect('42["echo","hello"]')
+                await move_over(peer)
 
 
 async def test_083_get_after_the_probe_is_released(serve: Serve) -> None:
@@ -86,9 +91,7 @@ async def test_083_get_after_the_probe_is_released(serve: Serve) -> None:
             await probe(peer)
             with soon():
                 assert (await polling.get()).text == "6"
-            await peer.send_text("5")
-            await peer.send_text('42["echo","hello"]')
-            await peer.expect('42["echo","hello"]')
+            await move_over(peer)
 
 
 async def test_084_polling_is_refused_after_the_upgrade(serve: Serve) -> None:
@@ -402,9 +405,7 @@ async def test_087_a_hundred_websockets_with_one_sid(serve: Serve) -> None:
             async with websocket(server, sid=polling.sid) as peer:
                 try:
                     await probe(peer)
-                    await peer.send_text("5")
-                    await peer.send_text('42["echo","mine"]')
-                    await peer.expect('42["echo","mine"]')
+                    await move_over(peer)
                 except ConnectionClosed as closed:
                     outcomes.append(closed.reason.code if closed.reason else 1006)
                 else:
@@ -431,9 +432,7 @@ async def test_087_second_probe_does_not_disturb_the_first(serve: Serve) -> None
                 with soon():
                     assert await second.expect_close() == TURNED_AWAY
             await probe(first)
-            await first.send_text("5")
-            await first.send_text('42["echo",1]')
-            await first.expect('42["echo",1]')
+            await move_over(first)
 
 
 async def test_087_next_probe_may_come_when_the_first_is_gone(serve: Serve) -> None:
@@ -456,9 +455,7 @@ async def test_087_websocket_pings_do_not_fail_a_probe(serve: Serve) -> None:
                 await probe(peer)
                 await peer.connection.ping()
                 await peer.connection.pong()
-            await peer.send_text("5")
-            await peer.send_text('42["echo",1]')
-            await peer.expect('42["echo",1]')
+            await move_over(peer)
 
 
 # -- the session ends meanwhile ----------------------------------------------------

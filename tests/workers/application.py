@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from broker import Broker
@@ -33,3 +34,8 @@ async def shout(socket: Any, *args: Any) -> None:
 @broker.on("count")
 async def count(socket: Any) -> int:
     return len(await broker.fetch_sockets())
+
+
+@broker.on("hang")
+def hang(socket: Any) -> None:
+    time.sleep(3600)

@@ -15,9 +15,10 @@ from attrs import frozen
 
 from broker import Broker, Limits
 from broker.server.neighbours import Neighbours
+from broker.testing.harness import plain_errors
 from protocol.engineio.owner import Owner
 from tests.broker.carriers import tls_contexts
-from tests.peers import DEADLINE, Door, plain_errors, quick_broker
+from tests.peers import DEADLINE, Door, quick_broker
 
 
 @frozen

@@ -114,7 +114,7 @@ def test_without_a_number_there_is_no_mark() -> None:
     [
         ("--node 64", "from 0 to 63"),
         ("--node x", "from 0 to 63"),
-        ("--node 1 --peer 2", "HOST:PORT"),
+        ("--node 1 --peer 2", "'2' is not N=HOST:PORT"),
         ("--node 1 --peer 2=unix:/x", "N=HOST:PORT"),
         ("--node 1 --peer x=1.1.1.1:1", "from 0 to 63"),
         ("--workers 0", "1 or more"),

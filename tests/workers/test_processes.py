@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from protocol.engineio.owner import owner_of
-from tests.peers import PollingPeer, websocket
+from tests.peers import PollingPeer, client, websocket
 from tests.workers.processes import gone, serving_processes, started
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -70,6 +70,29 @@ async def test_a_worker_that_dies_is_replaced() -> None:
         assert server.pids()[0] != killed
         await sessions_of_both(server.port)
         assert await server.end(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("how", ["a handler blocks", "the process is stopped"])
+async def test_a_worker_that_hangs_is_replaced(how: str) -> None:
+    async with serving_processes("--worker-timeout", "3") as server, client(server.port) as peer:
+        await peer.send_text('420["pid"]')
+        pid = int(str(await peer.receive()).removeprefix("430[").removesuffix("]"))
+        (hung,) = (number for number, one in server.pids().items() if one == pid)
+        if how == "a handler blocks":
+            await peer.send_text('42["hang"]')
+        else:
+            os.kill(pid, signal.SIGSTOP)
+        (record,) = await server.logged(f"worker {hung} hangs: silent for .* s, and killed")
+        silent = float(record["message"].partition(" for ")[2].split()[0])
+        assert 3 <= silent < 30
+        assert record["level"] == "error"
+        await server.logged(f"worker {hung} was ended by SIGKILL; another starts in")
+        await gone(pid)
+        with trio.fail_after(30):
+            while server.pids()[hung] == pid:  # noqa: ASYNC110 - the log tells nobody
+                await trio.sleep(0.02)
+        await sessions_of_both(server.port)
+        assert await server.end() == 0
 
 
 async def test_workers_end_with_their_supervisor() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from broker.server import shared_ports, workers
 from broker.server.addresses import open_listeners
@@ -155,6 +156,90 @@ async def test_cancellation_kills() -> None:
         nursery.cancel_scope.cancel()
     for pid in pids:
         await gone(pid)
+
+
+# -- who hangs -----------------------------------------------------------------------------
+
+
+async def test_who_is_silent_is_replaced(caplog: Any) -> None:
+    async def body(running: Running) -> None:
+        while "another starts" not in caplog.text:  # noqa: ASYNC110 - the log tells nobody
+            await trio.sleep(0.01)
+        await terminate(running)
+
+    watched = crew(STUBBORN, WAITS, count=1, worker_timeout=0.4)
+    await run(watched, body)
+    hung, *_ = (record for record in caplog.records if "hangs" in record.message)
+    assert hung.args[0] == 0
+    assert hung.args[1] >= 0.4
+    assert "worker 0 was ended by SIGKILL; another starts in 0.5 s" in caplog.text
+
+
+async def test_a_process_is_told_how_often_to_show_that_it_lives() -> None:
+    intervals: list[float] = []
+
+    def command(place: Place) -> list[str]:
+        intervals.append(place.beat_interval)
+        return [sys.executable, "-S", "-c", WAITS, place.to_text()]
+
+    for timeout in (60.0, 0.0):
+        assert await run(crew(WAITS, count=1, command=command, worker_timeout=timeout), terminate) == 0
+    assert intervals == [7.5, 0.0]
+
+
+async def test_silence_is_counted_from_the_last_sign_of_life(autojump_clock: Any) -> None:
+    ours, theirs = trio.testing.memory_stream_one_way_pair()
+    heard: list[float | None] = []
+    begun = trio.current_time()
+
+    async def listen() -> None:
+        heard.append(await workers._silence(theirs, 4.0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        for pause in (0.5, 3.9, 0.0, 3.5):
+            await trio.sleep(pause)
+            await ours.send_all(workers.BEAT)
+    assert heard == [pytest.approx(4.0)]
+    assert trio.current_time() - begun == pytest.approx(0.5 + 3.9 + 3.5 + 4.0)
+
+
+async def test_a_line_that_is_closed_is_no_silence(autojump_clock: Any) -> None:
+    ours, theirs = trio.testing.memory_stream_one_way_pair()
+    await ours.send_all(workers.BEAT)
+    await ours.aclose()
+    assert await workers._silence(theirs, 4.0) is None
+
+
+async def test_a_machine_that_stood_still_has_silenced_nobody(mock_clock: Any) -> None:
+    ours, theirs = trio.testing.memory_stream_one_way_pair()
+    heard: list[float | None] = []
+
+    async def listen() -> None:
+        heard.append(await workers._silence(theirs, 4.0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        for _ in range(10):
+            await trio.testing.wait_all_tasks_blocked()
+            mock_clock.jump(1000.0)  # nothing was said: nobody could
+            await trio.testing.wait_all_tasks_blocked()
+            await ours.send_all(workers.BEAT)
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard == []
+        await ours.aclose()
+    assert heard == [None]
+
+
+async def test_a_worker_shows_that_it_lives() -> None:
+    ours, theirs = socket.socketpair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_supervisor, theirs, 0.01)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as stream:
+            said = b""
+            while len(said) < 4:
+                said += await stream.receive_some()
+            assert said[:4] == b"R..."
 
 
 async def test_a_worker_notices_the_end_of_its_supervisor() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from broker.adapters.cluster import REQUEST_TIMEOUT, ClusterLink
 from broker.adapters.cluster import new_uid as new_cluster_uid
 from broker.adapters.recovery_store import SharedLog
 from broker.flow.settings_checks import ConfigError
-from protocol.bus.channels import ClusterChannels, SubscriptionMode
+from protocol.bus.channels import ClassicChannels, ClusterChannels, SubscriptionMode
 from protocol.bus.cluster import ClusterMessage
 from protocol.bus.streams import stream_name
 
@@ -51,6 +52,8 @@ class RedisAdapter:
         start_timeout: Seconds to reach the server when the broker opens.
         ping_interval: Seconds between two probes of the connection.
         ping_timeout: Seconds until one must be back.
+        return_timeout: Classic and sharded: seconds, at most, that publications wait after an outage until as
+            many nodes are back as there were; 0 sends at once.
         own_responses: Classic: answer the asking node alone (`publishOnSpecificResponseChannel`).
         subscription_mode: Sharded: which rooms have channels of their own (`subscriptionMode`).
         stream: Streams: name of the stream (`streamName`).
@@ -74,6 +77,7 @@ class RedisAdapter:
         start_timeout: float = 10.0,
         ping_interval: float = 2.0,
         ping_timeout: float = 3.0,
+        return_timeout: float = 3.0,
         own_responses: bool = False,
         subscription_mode: SubscriptionMode = "dynamic",
         stream: str = "socket.io",
@@ -96,6 +100,10 @@ class RedisAdapter:
         for name, number in numbers.items():
             if not number > 0:
                 raise ConfigError(f"adapter: {name} is greater than 0, not {number!r}")
+        if not 0 <= return_timeout < math.inf:
+            raise ConfigError(
+                f"adapter: return_timeout is a number of seconds, 0 or more, not {return_timeout!r}"
+            )
         self.address = parse_url(url, ssl_context)
         self.mode: Mode = mode
         self.key = key
@@ -105,6 +113,7 @@ class RedisAdapter:
             start_timeout=start_timeout,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
+            return_timeout=return_timeout,
         )
         self.own_responses = own_responses
         self.subscription_mode: SubscriptionMode = subscription_mode
@@ -139,13 +148,23 @@ class RedisBus(ABC):
         self._routes = Routes(self._host, self.subscribe_verb)
         probe = (self.publish_verb, self.subscribe_verb, f"{options.key}-probe#{uid}")
         self._client = RedisClient(
-            options.address, self._host, f"broker-{uid}", self._routes.on_push, options.timing, probe
+            options.address,
+            self._host,
+            f"broker-{uid}",
+            self._routes.on_push,
+            options.timing,
+            probe,
+            self._common(),
         )
         self._routes.client = self._client
 
     @abstractmethod
     def link(self, local: LocalNamespace) -> Link:
         """Connect a namespace."""
+
+    @abstractmethod
+    def _common(self) -> tuple[str, str] | None:
+        """Return how to count the nodes: the verb, and the channel that all of them hear."""
 
     def _report(self, gap: Gap) -> None:
         self._report_on(gap)
@@ -167,6 +186,9 @@ class ClassicBus(RedisBus):
 
     def __init__(self, options: RedisAdapter, host: BusHost) -> None:
         super().__init__(options, host, new_classic_uid())
+
+    def _common(self) -> tuple[str, str]:
+        return "NUMSUB", ClassicChannels(self._options.key, "/", self.uid).request
 
     def link(self, local: LocalNamespace) -> Link:
         """Connect a namespace."""
@@ -192,6 +214,9 @@ class ShardedBus(RedisBus):
     def __init__(self, options: RedisAdapter, host: BusHost) -> None:
         super().__init__(options, host, new_cluster_uid())
 
+    def _common(self) -> tuple[str, str]:
+        return "SHARDNUMSUB", ClusterChannels(self._options.key, "/").public
+
     def link(self, local: LocalNamespace) -> Link:
         """Connect a namespace."""
         channels = ClusterChannels(self._options.key, local.name, self._options.subscription_mode)
@@ -211,7 +236,11 @@ class StreamsBus(RedisBus):
         self._locals: dict[str, LocalNamespace] = {}
         self._log: StreamLog | None = None
         self._waiting_gap: Gap | None = None
+        self._waiting_begun = 0.0
         self._incomplete = False
+
+    def _common(self) -> None:
+        """What must not be lost is in the stream, and nobody has to be there for it."""
 
     def link(self, local: LocalNamespace) -> Link:
         """Connect a namespace."""
@@ -279,19 +308,26 @@ class StreamsBus(RedisBus):
             link.receive(message)
 
     def _report(self, gap: Gap) -> None:
-        """Keep a gap until the stream says whether it has been filled."""
+        """Keep a gap until the stream says whether it has been filled; the next one is then part of it."""
+        waiting = self._waiting_gap
         if self._incomplete:
             self._incomplete = False
             self._report_on(gap)
-        else:
+        elif waiting is None:
             self._waiting_gap = gap
+            self._waiting_begun = trio.current_time() - gap.seconds
+        else:
+            self._waiting_gap = evolve(
+                gap, unconfirmed=waiting.unconfirmed + gap.unconfirmed, lost=waiting.lost + gap.lost
+            )
 
     def _continued(self, complete: bool) -> None:
         if self._log is not None:
             self._log.continued(complete)
         gap, self._waiting_gap = self._waiting_gap, None
         if gap is not None:
-            self._report_on(evolve(gap, replayed=complete))
+            seconds = trio.current_time() - self._waiting_begun
+            self._report_on(evolve(gap, seconds=seconds, replayed=complete))
         elif not complete and self._client.trouble is not None:
             self._incomplete = True  # its gap is not over yet
         elif not complete:

@@ -7,13 +7,11 @@ in one queue with a budget of bytes; what comes in is handed on at once, by the 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, Final
 
 import trio
-from attrs import define, field, frozen
 
 from broker.adapters.base import BusHost, Gap
 from broker.adapters.errors import BusError, BusRefused, BusUnavailable
@@ -21,50 +19,18 @@ from broker.flow.scopes import outliving
 from protocol.bus.commands import Part, write_command
 
 from .address import RedisAddress
+from .barrier import Barrier
 from .opening import RECEIVE_BYTES, next_reply, open_connection
+from .outgoing import Command, Outgoing, Waiter
 from .replies import refusal
+from .subscriptions import Subscriptions, opposite, write_subscriptions
 from .timing import Timing, delays
 
 logger = logging.getLogger(__name__)
 
 _CONFIRMATIONS: Final = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")
-_CHUNK: Final = 262_144  # bytes written at once
 
 Push = Callable[[list[Any]], None]
-
-
-@define(eq=False)
-class Waiter:
-    """Waits for one reply."""
-
-    done: trio.Event = field(factory=trio.Event)
-    reply: Any = None
-    lost: bool = False
-
-    def settle(self, reply: Any) -> None:
-        """Take the reply."""
-        self.reply = reply
-        self.done.set()
-
-    def lose(self) -> None:
-        """Take note that there will be none."""
-        self.lost = True
-        self.done.set()
-
-
-@frozen
-class _Outgoing:
-    """A command in the queue. With a waiter somebody waits for its reply."""
-
-    data: bytes
-    waiter: Waiter | None
-    has_reply: bool = True
-    queued_at: float = field(factory=trio.current_time)
-
-    @property
-    def is_publication(self) -> bool:
-        """Whether it is for the other nodes, and nobody here waits for what comes of it."""
-        return self.waiter is None and self.has_reply
 
 
 class RedisClient:
@@ -78,6 +44,8 @@ class RedisClient:
         timing: How patient it is.
         probe: Command and subscription for the loop-back probe, `("PUBLISH", "SUBSCRIBE", channel)`; None:
             it is only asked to answer.
+        common: How to count the nodes, `("NUMSUB", channel)`: after a return, publications wait until as many
+            are there as before; None sends at once.
 
     Attributes:
         trouble: Why it is of no use now; None if it is.
@@ -91,6 +59,7 @@ class RedisClient:
         on_push: Push,
         timing: Timing,
         probe: tuple[str, str, str] | None = None,
+        common: tuple[str, str] | None = None,
     ) -> None:
         self._hiredis: Any = import_module("hiredis")
         self._reader: Any = None
@@ -102,13 +71,12 @@ class RedisClient:
         self._probe = probe
         self._probed: bytes = b""
         self._heard_probe = trio.Event()
-        self._queue: deque[_Outgoing] = deque()
-        self._queued_bytes = 0
-        self._wanted = trio.Event()
-        self._sent: deque[_Outgoing] = deque()
-        self._channels: dict[str, dict[str, None]] = {}
+        self._outgoing = Outgoing(host.limits.bus_buffer_bytes)
+        self._subscriptions = Subscriptions(common[1] if common else None)
+        self._barrier: Barrier | None = None
+        if common is not None and timing.return_timeout > 0:
+            self._barrier = Barrier(self.ask, *common, timing.return_timeout)
         self._scope: trio.CancelScope | None = None
-        self._settled = trio.Event()
         self._lost = 0
         self._last_heard = 0.0
         self.trouble: str | None = "not connected yet"
@@ -118,23 +86,13 @@ class RedisClient:
     def send(self, *parts: Part) -> bool:
         """Queue a command whose reply nobody needs; False if there is no room.
 
-        It is sent once at most. While the server is away it waits.
+        It is sent once at most. While the server is away it waits, and after that for the other nodes.
         """
-        return self._offer(_Outgoing(write_command(parts), None))
-
-    def _offer(self, command: _Outgoing) -> bool:
-        size = len(command.data)
-        if self._queued_bytes + size > self._host.limits.bus_buffer_bytes:
+        taken = self._outgoing.offer(Command(write_command(parts)))
+        if not taken:
             self._lost += 1
             self._host.events["bus buffer full"] += 1
-            return False
-        self._push(command)
-        return True
-
-    def _push(self, command: _Outgoing) -> None:
-        self._queue.append(command)
-        self._queued_bytes += len(command.data)
-        self._wanted.set()
+        return taken
 
     async def ask(self, *parts: Part, timeout: float | None = None) -> Any:
         """Send a command and return its reply.
@@ -151,7 +109,7 @@ class RedisClient:
             await trio.lowlevel.checkpoint()
             raise BusUnavailable(self.trouble)
         waiter = Waiter()
-        self._push(_Outgoing(write_command(parts), waiter))
+        self._outgoing.put(Command(write_command(parts), waiter))
         return await self._wait(waiter, str(parts[0]), timeout)
 
     async def _wait(self, waiter: Waiter, doing: str, timeout: float | None = None) -> Any:
@@ -167,29 +125,18 @@ class RedisClient:
 
     def subscribe(self, verb: str, channel: str) -> None:
         """Hear a channel, now and after each return; `verb` is SUBSCRIBE or SSUBSCRIBE."""
-        channels = self._channels.setdefault(verb, {})
-        if channel not in channels:
-            channels[channel] = None
+        if self._subscriptions.add((verb, channel)):
             self._control(verb, channel)
 
     def unsubscribe(self, verb: str, channel: str) -> None:
         """Hear a channel no longer."""
-        if self._channels.get(verb, {}).pop(channel, 0) is None:
-            self._control(verb.replace("SUBSCRIBE", "UNSUBSCRIBE"), channel)
+        if self._subscriptions.remove((verb, channel)):
+            self._control(*opposite((verb, channel)))
 
     def _control(self, verb: str, channel: str) -> None:
         # Answered by a push, not by a reply; sent anew as a whole when the server has been away.
         if self.trouble is None:
-            self._push(_Outgoing(write_command((verb, channel)), None, has_reply=False))
-
-    def _subscriptions(self) -> bytes:
-        commands = []
-        for verb, channels in self._channels.items():
-            if verb == "SSUBSCRIBE":  # one each: their slots may differ
-                commands += [write_command((verb, channel)) for channel in channels]
-            elif channels:
-                commands.append(write_command((verb, *channels)))
-        return b"".join(commands)
+            self._outgoing.put(Command(write_command((verb, channel)), has_reply=False))
 
     # Living
 
@@ -241,37 +188,39 @@ class RedisClient:
 
     def _sure_until(self) -> float:
         """Return up to when nothing can be missing, here or at the other nodes."""
-        publications = (one.queued_at for one in (*self._sent, *self._queue) if one.is_publication)
-        return min(self._last_heard, next(publications, self._last_heard))
+        oldest = next(self._outgoing.publications(), None)
+        return self._last_heard if oldest is None else min(self._last_heard, oldest.queued_at)
 
     def _give_up(self) -> int:
         """Settle what was sent and not answered; return how many publications are among it."""
-        unconfirmed = sum(one.is_publication for one in self._sent)
+        unconfirmed = self._outgoing.give_up()
         self._host.events["unconfirmed bus message"] += unconfirmed
-        waiting = [one.waiter for one in (*self._sent, *self._queue) if one.waiter is not None]
-        self._sent.clear()
-        self._queue = deque(one for one in self._queue if one.is_publication)
-        self._queued_bytes = sum(len(one.data) for one in self._queue)
-        for waiter in waiting:
-            waiter.lose()
         return unconfirmed
 
     async def _connect(self) -> trio.abc.Stream:
         """Connect, log in, and subscribe anew; the answer to all of it is read."""
+        heard = self._subscriptions.all()
         with trio.fail_after(self._timing.connect_timeout):
             stream, self._reader = await open_connection(
-                self._address, self._name, self._subscriptions(), self._on_push
+                self._address, self._name, write_subscriptions(heard), self._on_push
             )
         self.trouble = None
         self._last_heard = trio.current_time()
+        if self._barrier is None:
+            self._outgoing.release()
+        for change in self._subscriptions.changes_since(heard):
+            self._control(*change)
         return stream
 
     async def _live(self, stream: trio.abc.Stream) -> None:
         """Read, write and probe until the connection is lost; `trouble` says why."""
+        tasks = [self._read, self._write, self._watch]
+        if self._barrier is not None:
+            tasks.append(self._gather)
         try:
             async with trio.open_nursery() as nursery:
                 self._scope = nursery.cancel_scope
-                for task in (self._read, self._write, self._watch):
+                for task in tasks:
                     nursery.start_soon(self._guard, task, stream)
         finally:
             self._scope = None
@@ -318,9 +267,9 @@ class RedisClient:
 
     def _take_push(self, push: list[Any]) -> None:
         if push[0] in _CONFIRMATIONS:
-            if self._sent and not self._sent[0].has_reply:
-                self._sent.popleft()
-                self._look_whether_settled()
+            sent = self._outgoing.oldest_sent
+            if sent is not None and not sent.has_reply:
+                self._outgoing.answered()
         elif self._probe is not None and push[1] == self._probe[2].encode():
             if push[2] == self._probed:
                 self._heard_probe.set()
@@ -328,9 +277,10 @@ class RedisClient:
             self._on_push(push)
 
     def _take_reply(self, reply: Any) -> None:
-        if not self._sent:
+        command = self._outgoing.oldest_sent
+        if command is None:
             raise BusUnavailable(f"the Redis server answers what was not asked: {str(reply)[:100]!r}")
-        command = self._sent.popleft()
+        self._outgoing.answered()
         waiter = command.waiter
         if not command.has_reply:
             # A subscription is confirmed by a push: this is an error.
@@ -343,26 +293,29 @@ class RedisClient:
             self._host.events["refused publication"] += 1
             if isinstance(error := refusal(str(reply), "publishing"), BusRefused):
                 logger.error("%s", error)
-        self._look_whether_settled()
-
-    def _look_whether_settled(self) -> None:
-        if not self._sent and not self._queue:
-            self._settled.set()
 
     async def _write(self, stream: trio.abc.Stream) -> None:
         while True:
-            if not self._queue:
-                self._wanted = trio.Event()
-                await self._wanted.wait()
-            chunk: list[bytes] = []
-            size = 0
-            while self._queue and size < _CHUNK:
-                command = self._queue.popleft()
-                size += len(command.data)
-                chunk.append(command.data)
-                self._sent.append(command)
-            self._queued_bytes -= size
-            await stream.send_all(b"".join(chunk))
+            await stream.send_all(await self._outgoing.take())
+
+    async def _gather(self, stream: trio.abc.Stream) -> None:
+        """Let what is held go once the other nodes are back too; then go on counting them."""
+        barrier = self._barrier
+        assert barrier is not None
+        if self._outgoing.holds:
+            begun = trio.current_time()
+            await barrier.wait()
+            self._outgoing.release()
+            self._report_lost(begun)
+        while True:
+            await barrier.count()
+            await trio.sleep(self._timing.ping_interval)
+
+    def _report_lost(self, since: float) -> None:
+        """Report what found no room while the others were waited for: that gap has been reported before."""
+        lost, self._lost = self._lost, 0
+        if lost:
+            self._host.report(Gap("the bus buffer was full", trio.current_time() - since, 0, lost))
 
     async def _watch(self, stream: trio.abc.Stream) -> None:
         """Look again and again whether the server answers, and whether what is published comes back."""
@@ -391,10 +344,10 @@ class RedisClient:
             raise BusUnavailable("the Redis server answers, but what is published does not come back")
 
     async def _flush(self) -> None:
-        """Wait until what is queued has been sent and answered."""
-        while self.trouble is None and (self._sent or self._queue):
-            self._settled = trio.Event()
-            await self._settled.wait()
+        """Wait until what is queued has been sent and answered; for other nodes there is no time."""
+        if self.trouble is None:
+            self._outgoing.release()
+            await self._outgoing.settle()
 
 
 def _worded(error: BaseException) -> str:

@@ -17,6 +17,15 @@ def _each(*transports: str) -> tuple[str, ...]:
     return transports or ("polling", "websocket")
 
 
+async def _expect_no_second_connect(lab: ClientLab, session: ClientSession) -> None:
+    with trio.move_on_after(2.5):
+        packet = await session.receive(10)
+        if isinstance(packet, str) and packet.startswith("40"):
+            raise Deviation("the client asked again")
+        await trio.sleep(2)
+    await lab.stays_away(0.2)
+
+
 def _add_request(transport: str) -> None:
     @SITUATIONS.case(f"handshake/request/{transport}", "EIO-HTTP-1", "EIO-HTTP-2", "EIO-HS-8", "EIO-HS-9")
     async def request(lab: ClientLab) -> None:
@@ -96,12 +105,15 @@ def _add_request(transport: str) -> None:
         session = await lab.session(upgrades=[])
         await session.receive()
         await session.send('44{"message":"no","data":{"retry":false}}')
-        with trio.move_on_after(2.5):
-            packet = await session.receive(10)
-            if isinstance(packet, str) and packet.startswith("40"):
-                raise Deviation("the client asked again")
-            await trio.sleep(2)
-        await lab.stays_away(0.2)
+        await _expect_no_second_connect(lab, session)
+
+    @SITUATIONS.case(f"connect/refused-by-string/{transport}", "SIO-PKT-4", "SIO-CON-5")
+    async def refused_by_string(lab: ClientLab) -> None:
+        """A CONNECT_ERROR with a string, as older servers send it, is one like any other."""
+        session = await lab.session(upgrades=[])
+        await session.receive()
+        await session.send('44"no"')
+        await _expect_no_second_connect(lab, session)
 
     @SITUATIONS.case(f"connect/no-sid/{transport}", "SIO-CON-3")
     async def no_sid(lab: ClientLab) -> None:

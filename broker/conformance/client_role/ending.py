@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from broker.conformance.cases import Deviation, Late
+from protocol import Refusal
 
 from .judging import SITUATIONS
 from .lab import ClientLab
@@ -86,10 +87,17 @@ async def breaks(lab: ClientLab) -> None:
     await lab.comes_back()
 
 
-@SITUATIONS.case("end/session-unknown/polling", "EIO-CLOSE-6", "SIO-REASON-3")
-async def unknown(lab: ClientLab) -> None:
-    """A refusal with code 1 ends the session on the client, and it comes back."""
-    session = await lab.member()
-    lab.sessions.pop(session.sid)
-    await session.send("6")
-    await lab.comes_back()
+def _add_unknown(name: str, clause: str, refusal: Refusal) -> None:
+    @SITUATIONS.case(f"end/{name}/polling", clause, "SIO-REASON-3")
+    async def unknown(lab: ClientLab) -> None:
+        """A refusal that says that the session is not here ends it on the client, and it comes back."""
+        session = await lab.member()
+        lab.unknown = refusal
+        lab.sessions.pop(session.sid)
+        await session.send("6")
+        await lab.comes_back()
+
+
+_add_unknown("session-unknown", "EIO-CLOSE-6", Refusal.SESSION_UNKNOWN)
+_add_unknown("session-elsewhere", "EIO-SID-5", Refusal.SESSION_ELSEWHERE)
+_add_unknown("owner-silent", "EIO-SID-5", Refusal.OWNER_SILENT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ import trio
 
 from broker.conformance.cases import Deviation, Late, Skip
 from broker.conformance.transcript import RecordingStream, Transcript
+from protocol import Refusal
 
 from .requests import Request, read_requests
 from .session import DEADLINE, ClientSession
@@ -68,11 +70,13 @@ class ClientLab:
         sessions: The sessions that exist, by id.
         strangers: Requests that name no session: handshakes; None, if the client's program has failed.
         started: When the situation began.
+        unknown: How requests that name another session are refused.
     """
 
     def __init__(self, meeting: Meeting, transcript: Transcript, nursery: trio.Nursery) -> None:
         self.sessions: dict[str, ClientSession] = {}
         self.started = trio.current_time()
+        self.unknown = Refusal.SESSION_UNKNOWN
         self._meeting = meeting
         self._transcript = transcript
         self._nursery = nursery
@@ -142,9 +146,8 @@ class ClientLab:
             if session is not None:
                 self._nursery.start_soon(session.on_request, request)
             elif request.sid is not None:
-                request.respond(
-                    400, '{"code":1,"message":"Session ID unknown"}', content_type="application/json"
-                )
+                body = {"code": self.unknown.code, "message": self.unknown.message}
+                request.respond(self.unknown.status, json.dumps(body), content_type="application/json")
             else:
                 self._to_strangers.send_nowait(request)
 

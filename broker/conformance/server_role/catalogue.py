@@ -27,6 +27,7 @@ TOPICS = (
     "flow",
     "drain",
     "recovery",
+    "sharing",
     "vectors",
 )
 

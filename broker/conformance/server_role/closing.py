@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from broker.conformance.cases import expect, expect_equal
+from broker.conformance.cases import Late, expect, expect_equal
 from broker.conformance.frames import CLOSE, TEXT, build
 from broker.conformance.lab import ServerLab
 
@@ -80,6 +80,57 @@ async def server_polling_later(lab: ServerLab) -> None:
     answer = await peer.get(lab.patience)
     expect_equal(answer.text.split("\x1e")[-2:], ["6", "1"], "answer to the next GET")
     await peer.expect_gone()
+
+
+@CASES.case("close/post-while-closing", "EIO-CLOSE-3")
+async def post_while_closing(lab: ServerLab) -> None:
+    """Until that GET comes, a POST is refused with code 1."""
+    peer = await lab.polling_member()
+    await peer.post("49")
+    await peer.expect_gone()
+    answer = await peer.get(lab.patience)
+    expect_equal(answer.text.split("\x1e")[-2:], ["6", "1"], "answer to the next GET")
+
+
+@CASES.case("close/nobody-awaited", "EIO-CLOSE-3", "SIO-ERR-3")
+async def nobody_awaited(lab: ServerLab) -> None:
+    """After a `transport error`, such as by a PING of the client, no GET is waited for."""
+    peer = await lab.polling_member()
+    await peer.post("2")
+    await trio.sleep(lab.patience)
+    answer = await peer.get()
+    expect_equal((answer.status, answer.code), (400, 1), "status and code of the next GET")
+
+
+CLOSE_TIMEOUT = 0.3
+
+
+@CASES.case("close/timeout-polling", "LIM-7", "EIO-CLOSE-3", needs=["bounded"])
+async def timeout_polling(lab: ServerLab) -> None:
+    """A session that closes waits for a GET for close_timeout (300 ms in the fixture)."""
+    lab.use("bounded")
+    peer = await lab.polling_member()
+    await peer.post("49")
+    await trio.sleep(CLOSE_TIMEOUT + lab.patience)
+    answer = await peer.get()
+    expect_equal((answer.status, answer.code), (400, 1), "status and code of a GET that comes too late")
+
+
+@CASES.case("close/timeout-websocket", "LIM-7", "EIO-CLOSE-4", needs=["bounded", "kick"])
+async def timeout_websocket(lab: ServerLab) -> None:
+    """A WebSocket waits as long for the close frame of the client, and then closes the connection."""
+    lab.use("bounded")
+    peer = await lab.member()
+    peer.answers_close = False
+    await peer.emit("kick", True)
+    start = trio.current_time()
+    with trio.move_on_after(CLOSE_TIMEOUT + 2 * lab.patience) as scope:
+        await peer.refused()
+    expect_equal(peer.closed and peer.closed.code, 1000, "close code")
+    if scope.cancelled_caught:
+        raise Late(f"the connection is still there {trio.current_time() - start:.3f} s later")
+    waited = trio.current_time() - start
+    expect(waited > 0.75 * CLOSE_TIMEOUT, f"the connection was closed after {waited:.3f} s")
 
 
 @CASES.case("close/server-websocket", "EIO-CLOSE-4", "SIO-DIS-3", needs=["kick"])

@@ -145,10 +145,10 @@ async def websocket_text(lab: ServerLab) -> None:
     expect(text.startswith('0{"sid"'), f"expected OPEN, got {text!r}")
 
 
-@CASES.case("handshake/too-many-parameters", "EIO-HS-1")
+@CASES.case("handshake/too-many-parameters", "EIO-HS-1", "EIO-HS-18")
 async def too_many_parameters(lab: ServerLab) -> None:
-    """A query of more than 200 parameters is refused with code 3."""
-    response = await lab.http("GET", "EIO=4&transport=polling" + "&a=1" * 200)
+    """A query of more than 200 parameters is refused with code 3, whatever else is wrong."""
+    response = await lab.http("GET", "EIO=4&transport=nonsense" + "&a=1" * 200)
     expect_equal((response.status, response.code), (400, 3), "status and code")
 
 
@@ -214,6 +214,18 @@ async def full(lab: ServerLab) -> None:
     last = opened[-1]
     expect_equal(last.status, 503, "status")
     expect_equal((last.code, last.json.get("message")), (107, "Too many sessions"), "body")
+
+
+@CASES.case("handshake/unjoined", "EIO-HS-16", "LIM-6", needs=["unjoined"], alone=True)
+async def unjoined(lab: ServerLab) -> None:
+    """So does one that holds as many as may be in no namespace (2 in the fixture), until one joins."""
+    lab.use("unjoined")
+    first = await lab.session()
+    await lab.session()
+    response = await lab.http("GET", "EIO=4&transport=polling")
+    expect_equal((response.status, response.code), (503, 107), "status and code")
+    await first.join()
+    await lab.polling()
 
 
 @CASES.case("handshake/what-is-kept", "EIO-HS-17", needs=["handshake"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from broker.conformance.cases import Deviation, expect, expect_equal
-from broker.conformance.frames import PING, PONG, build
+from broker.conformance.frames import PING, PONG, TEXT, build
 from broker.conformance.lab import ServerLab
 
 from .catalogue import CASES
@@ -102,6 +102,43 @@ def _add_life(name: str, sign: bytes | str) -> None:
             while await peer.receive() != "2":
                 continue
         expect(not scope.cancelled_caught, "no further PING an interval after the sign")
+
+
+# Four times as long as the fixture waits for a sign of life. So much data makes cases beside it late.
+LARGE = 8_000_000
+RATE = 4_000_000.0
+
+
+@CASES.case("heartbeat/large-message/websocket", "EIO-HB-9", "FLOW-9", needs=["burst"], alone=True)
+async def large_websocket(lab: ServerLab) -> None:
+    """A client that takes a large message slowly is not given up; PING comes next, ahead of what waits."""
+    lab.rate = RATE
+    peer = await lab.member(pongs=False)
+    events = [b'42["letters",%d]' % LARGE, b'42["message",1]', b'42["message",2]']
+    await peer.raw(b"".join(build(TEXT, event) for event in events))
+    expect_equal(len(await peer.text(2 * LARGE / RATE)), LARGE + len('42["letters",""]'), "size of the event")
+    await peer.expect("2")
+    await peer.send("3")
+    await peer.expect('42["message-back",1]')
+    await peer.expect('42["message-back",2]')
+    await peer.echo("alive")
+
+
+@CASES.case("heartbeat/large-message/polling", "EIO-HB-9", "FLOW-9", needs=["burst"], alone=True)
+async def large_polling(lab: ServerLab) -> None:
+    """So it is on polling, where a large answer to a GET keeps PING from the client."""
+    lab.rate = RATE
+    peer = await lab.polling_member()
+    await peer.send(f'42["letters",{LARGE}]')
+    reader = await peer.begin_get()
+    await trio.sleep(lab.patience)  # the answer has begun by then
+    await peer.send('42["message",1]')
+    answer = await lab.answer(reader, "GET", 2 * LARGE / RATE)
+    expect_equal(len(answer.body), LARGE + len('42["letters",""]'), "size of the answer")
+    behind = await peer.get()
+    expect_equal(behind.text, '2\x1e42["message-back",1]', "answer to the next GET")
+    await peer.send("3")
+    await peer.echo("alive")
 
 
 SIGNS: dict[str, bytes | str] = {

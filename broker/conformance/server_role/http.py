@@ -137,6 +137,8 @@ MALFORMED: dict[str, bytes] = {
     "nul-in-header": b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nA: b\x00c\r\n\r\n",
     "two-lengths": b"POST /socket.io/?EIO=4&transport=polling&sid=x HTTP/1.1\r\nHost: x\r\n"
     b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n6",
+    "two-ends-of-body": b"POST /socket.io/?EIO=4&transport=polling&sid=x HTTP/1.1\r\nHost: x\r\n"
+    b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 }
 
 

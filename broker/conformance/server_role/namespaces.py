@@ -147,6 +147,19 @@ async def too_many_refusals(lab: ServerLab) -> None:
     await peer.expect_closed(1008, "too many refused CONNECTs", 2 * lab.patience)
 
 
+@CASES.case("namespace/refusals-forgiven", "SIO-CON-7")
+async def refusals_forgiven(lab: ServerLab) -> None:
+    """Those before an accepted CONNECT do not count any more."""
+    peer = await lab.member()
+    for namespace in ("/custom", None):
+        await peer.raw(b"".join(build(TEXT, b"40/nowhere%d," % number) for number in range(20)))
+        for _ in range(20):
+            expect((await peer.text()).startswith("44/nowhere"), "expected CONNECT_ERROR")
+        if namespace is not None:
+            await peer.join(namespace)
+    await peer.echo("unharmed")
+
+
 @CASES.case("namespace/connect-timeout", "SIO-CON-8")
 async def connect_timeout(lab: ServerLab) -> None:
     """A session that joins nothing within the connect timeout (1 s) is closed, though it answers PINGs."""

@@ -43,6 +43,19 @@ async def joined_packets(lab: ServerLab) -> None:
     expect(packets[0].startswith('40{"sid"') and packets[1].startswith('42["auth"'), f"packets: {packets}")
 
 
+@CASES.case("polling/packets-in-an-answer", "EIO-POLL-5", "LIM-1", needs=["burst"])
+async def packets_in_an_answer(lab: ServerLab) -> None:
+    """An answer to a GET has at most 16 packets, however many wait."""
+    peer = await lab.polling_member()
+    await peer.send('42["burst",40]')
+    found: list[str] = []
+    while len(found) < 40:
+        packets = (await peer.get()).text.split("\x1e")
+        expect(len(packets) <= 16, f"{len(packets)} packets in an answer")
+        found += [packet for packet in packets if packet != "2"]
+    expect_equal(found, [f'42["number",{number}]' for number in range(40)], "events")
+
+
 @CASES.case("polling/several-in-one-post", "EIO-POLL-3", "EIO-POLL-16", "FLOW-2")
 async def several(lab: ServerLab) -> None:
     """The packets of one POST are taken in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from broker.conformance.cases import Deviation, expect, expect_equal
-from broker.conformance.frames import CLOSE, TEXT, build
+from broker.conformance.frames import CLOSE, PING, PONG, TEXT, build
 from broker.conformance.lab import ServerLab
 from broker.conformance.websocket import WebSocketPeer
 
@@ -176,7 +176,7 @@ def _add_failure(name: str, *messages: str | bytes, clauses: tuple[str, ...] = (
         probe.answered_101()
         for message in messages:
             await probe.send(message)
-        await probe.ended(lab.patience)
+        await probe.expect_closed(1000, "upgrade failed", lab.patience)
         await peer.echo("still on polling")
         again = await probed(lab, peer.sid)
         await again.send("5")
@@ -194,6 +194,20 @@ _add_failure("noop", "6")
 _add_failure("probe-with-more", "2probex")
 _add_failure("empty", "")
 _add_failure("unknown", "abc")
+
+
+@CASES.case("upgrade/ping-frame", "EIO-UPG-1", "WS-4")
+async def ping_frame(lab: ServerLab) -> None:
+    """A WebSocket ping frame on a probe is no packet: it is answered, and the probe goes on."""
+    peer = await lab.polling_member()
+    probe = await lab.probe(peer.sid)
+    probe.answered_101()
+    await probe.raw(build(PING, b"before") + build(TEXT, b"2probe"))
+    expect_equal(await probe.control_frame(PONG), b"before", "payload of the pong frame")
+    await probe.expect("3probe")
+    await probe.raw(build(PING, b"behind") + build(TEXT, b"5"))
+    expect_equal(await probe.control_frame(PONG), b"behind", "payload of the pong frame")
+    await probe.echo("on websocket")
 
 
 @CASES.case("upgrade/failure/connection-ends", "EIO-UPG-9")
@@ -226,7 +240,7 @@ def _add_timeout(name: str, *messages: str) -> None:
         probe.answered_101()
         for message in messages:
             await probe.send(message)
-        await probe.ended(0.4 + lab.patience)
+        await probe.expect_closed(1000, "upgrade failed", 0.4 + lab.patience)
         await peer.expect_alive()
 
 
@@ -273,7 +287,7 @@ async def session_ends(lab: ServerLab) -> None:
     peer = await lab.polling_member()
     probe = await probed(lab, peer.sid)
     await peer.send("1")
-    await probe.ended(lab.patience)
+    await probe.expect_closed(1000, "upgrade failed", lab.patience)
 
 
 @CASES.case("upgrade/order-to-server", "EIO-UPG-14", "FLOW-4")

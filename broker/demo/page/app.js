@@ -14,6 +14,11 @@ const MAX_KEPT = 400;
 const STORE = "trio-chat";
 
 const $ = (id) => document.getElementById(id);
+if (!globalThis.io) {
+  $("join-error").textContent = "This server has no Socket.IO client to give out. Run “make bundle” where it was started.";
+  $("join-button").disabled = true;
+  throw new Error("socket.io.js is missing");
+}
 const socket = io({ autoConnect: false, reconnectionDelayMax: 4_000 });
 const log = new Log($("log"), $("scroller"), $("to-end"), (entry) => outbox.add(entry));
 const outbox = new Outbox({ ask, room: () => (joined ? me.room : null), changed: (entry) => log.update(entry) });
@@ -110,8 +115,8 @@ function showConnection(trouble, ended = false) {
   $("chat").classList.toggle("offline", trouble !== null);
   $("status").textContent = trouble === null ? "Connected" : ended ? "Disconnected" : "Reconnecting…";
   $("join-error").textContent = joining && trouble ? trouble : "";
-  $("banner").hidden = trouble === null;
-  $("banner").textContent = ended ? trouble : "Connection lost. What you write is kept and sent when it is back.";
+  const kept = "Connection lost. What you write is kept and sent when it is back.";
+  $("banner").textContent = trouble === null ? "" : ended ? trouble : kept;
   if (!ended) return;
   const button = element("button", "link", "Continue here");
   button.type = "button";
@@ -167,7 +172,12 @@ function enter() {
   $("chat").hidden = false;
   $("my-name").textContent = me.name;
   paintAvatar($("my-avatar"), me.name);
-  if (coming && !matchMedia("(pointer: coarse)").matches) $("text").focus();
+  if (coming) focusTalk();
+}
+
+/** Go where one writes; on a touch screen, whose keyboard would cover half of it, to the heading. */
+function focusTalk() {
+  $(matchMedia("(pointer: coarse)").matches ? "place" : "text").focus();
 }
 
 function showRoom(answer) {
@@ -343,7 +353,8 @@ function draw() {
 function drawTitle() {
   let unread = missed;
   for (const talk of conversations.values()) unread += document.hidden ? 0 : talk.unread;
-  document.title = `${unread ? `(${unread}) ` : ""}${talkingTo ?? me?.room ?? ""} · Trio Chat`;
+  const place = me ? `${talkingTo ?? me.room} · ` : "";
+  document.title = `${unread ? `(${unread}) ` : ""}${place}Trio Chat`;
 }
 
 const byName = (one, other) => one.localeCompare(other);
@@ -409,7 +420,7 @@ function talkTo(name) {
   talkingTo = name;
   draw();
   closePanels();
-  if (!matchMedia("(pointer: coarse)").matches) $("text").focus();
+  focusTalk();
 }
 
 if (me) socket.connect();

@@ -7,12 +7,14 @@ const DRAWERS = [
   panel: document.getElementById(id), opener: document.getElementById(opener), narrow,
 }));
 const veil = document.getElementById("veil");
+const talk = document.getElementById("talk");
 
 function set({ panel, opener, narrow }, open) {
   panel.classList.toggle("open", open);
   panel.inert = narrow.matches && !open; // what cannot be seen cannot be reached by keyboard either
   opener.setAttribute("aria-expanded", String(open));
   veil.hidden = !DRAWERS.some((drawer) => drawer.panel.classList.contains("open"));
+  talk.inert = !veil.hidden;
 }
 
 /** Close the open drawer and give the focus back to the button that opened it. */

@@ -54,6 +54,7 @@ def test_serve_has_defaults():
         None,
     )
     assert (arguments.drain_timeout, arguments.log_level, arguments.log_format) == (30.0, "info", "text")
+    assert arguments.worker_timeout == 60.0
 
 
 def test_bind_may_be_repeated():
@@ -75,6 +76,7 @@ def test_demo_has_the_documented_address():
         ("serve a:b --drain-timeout soon", "must be a number of seconds, 0 or more, found 'soon'"),
         ("serve a:b --drain-timeout=-1", "found '-1'"),
         ("serve a:b --drain-timeout inf", "found 'inf'"),
+        ("serve a:b --worker-timeout=-1", "found '-1'"),
         ("serve a:b --drain-timeout 5 --log-level loud", "invalid choice: 'loud'"),
         ("demo --port 70000", "the port must be a whole number"),
         ("check-config", "the following arguments are required: FILE"),

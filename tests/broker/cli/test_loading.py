@@ -110,6 +110,13 @@ def test_a_built_in_without_a_signature_is_called_plainly():
     )
 
 
+def test_a_mistake_in_the_syntax_is_told_with_its_place():
+    Path("some_app.py").write_text("x = 1\ndef f(:\n")
+    told = refusal(load_object, "some_app:x")
+    assert told.startswith("module some_app cannot be imported: SyntaxError: ")
+    assert told.endswith("some_app.py:2)")
+
+
 def test_a_module_that_needs_another_says_which():
     Path("some_app.py").write_text("import not_there_at_all\n")
     assert (

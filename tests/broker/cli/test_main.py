@@ -93,8 +93,9 @@ def test_a_port_in_use_is_one_clear_line(capsys, taken):
     assert line.startswith(f"broker: cannot listen on 127.0.0.1:{taken}: the address is in use; is another")
 
 
-def test_the_demo_says_so_too(capsys, taken):
-    assert main(["demo", "--port", str(taken), "--log-level", "error"]) == 1
+@pytest.mark.parametrize("command", ["demo", "harness"])
+def test_other_commands_say_so_too(capsys, taken, command):
+    assert main([command, "--port", str(taken), "--log-level", "error"]) == 1
     assert capsys.readouterr().err.startswith(
         f"broker: cannot listen on 127.0.0.1:{taken}: the address is in use"
     )

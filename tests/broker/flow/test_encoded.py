@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from broker.flow.codec import make_client_codec
 from broker.flow.encoded import EncodedMessage, encode_ack, encode_control, encode_event
 from protocol.socketio.packet import Packet, PacketType
 
@@ -29,7 +30,7 @@ def test_events(
     message = encode_event(namespace, "ev", args, ack_id)
     assert (message.text, list(message.attachments)) == (text, attachments)
     assert message.size == len(text) + sum(map(len, attachments))
-    assert (message.is_event, message.is_counted) == (True, True)
+    assert message.is_counted
     assert (message.overflow, message.key) == (None, None)
 
 
@@ -46,7 +47,23 @@ def test_events(
 def test_acks(namespace: str, values: Any, text: bytes, attachments: list[bytes]) -> None:
     message = encode_ack(namespace, 3, values)
     assert (message.text, list(message.attachments)) == (text, attachments)
-    assert (message.is_event, message.is_counted) == (False, True)
+    assert message.is_counted
+
+
+@pytest.mark.parametrize("namespace", ["/", "/a"])
+@pytest.mark.parametrize("args", [[], [7], [b"\x01", {"x": b"\x02"}]])
+@pytest.mark.parametrize("parser", ["json", "msgpack"])
+def test_an_ack_id_put_in_later_stands_where_it_would_have_stood(
+    parser: str, args: Any, namespace: str
+) -> None:
+    if parser == "msgpack":
+        pytest.importorskip("msgpack", reason="msgpack is not installed")
+    codec = make_client_codec(parser)
+    for ack_id in (0, 12, 300, 10**15 - 1):
+        given = codec.event(namespace, "ev", args, ack_id)
+        later = codec.with_ack_id(codec.event(namespace, "ev", args), namespace, ack_id)
+        assert (later.text, list(later.attachments)) == (given.text, list(given.attachments))
+        assert later.size == given.size
 
 
 def test_what_has_no_json_form_is_refused() -> None:
@@ -67,6 +84,4 @@ def test_frame_is_built_once_with_all_attachments() -> None:
 def test_control_packets() -> None:
     message = encode_control(Packet(PacketType.CONNECT, "/a", data={"sid": "x"}))
     assert message.text == b'40/a,{"sid":"x"}'
-    assert (message.is_event, message.is_counted) == (False, False)
-    assert not EncodedMessage(b"2").is_counted
-    assert EncodedMessage(b"", [b"x"]).is_counted
+    assert not message.is_counted

@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from broker import Verdict
 from broker.flow.budget import Budget
 from broker.flow.counters import Counters
-from broker.flow.encoded import EncodedMessage
+from broker.flow.encoded import ControlMessage, EncodedMessage
 from broker.flow.outbox import Outbox
 from broker.flow.overflow import Overflow
 from protocol import Limits
@@ -48,20 +48,10 @@ def make(budget: Budget | None = None, **limits: Any) -> tuple[Outbox, Owner, Co
 
 
 def message(text: str, overflow: str = "disconnect", key: str | None = None) -> EncodedMessage:
-    made = Message(text.encode())
+    made = EncodedMessage(text.encode())
     made.overflow = Overflow(overflow)
     made.key = None if key is None else ("/", key)
     return made
-
-
-class Message(EncodedMessage):
-    """A short text that counts as a message."""
-
-    __slots__ = ()
-
-    @property
-    def is_counted(self) -> bool:
-        return True
 
 
 def texts(messages: list[EncodedMessage]) -> str:
@@ -258,17 +248,17 @@ async def test_a_ping_goes_behind_the_begun_message_and_ahead_of_the_others() ->
     outbox.connect(lambda data: 2)
     outbox.offer(message("begun"))
     outbox.offer(message("waits"))
-    assert outbox.offer_urgent(EncodedMessage(b"2")) is Verdict.QUEUED
+    assert outbox.offer_urgent(ControlMessage(b"2")) is Verdict.QUEUED
     assert outbox.has_urgent
     assert owner.told == ["backlog"] * 3
     assert write(outbox, 8) == frame("begun")[2:] + frame("2")[:3]
     assert not outbox.has_urgent
     assert write(outbox, 100) == frame("waits")
     outbox.resume_direct()
-    outbox.offer_urgent(EncodedMessage(b"2"))
+    outbox.offer_urgent(ControlMessage(b"2"))
     assert write(outbox, 100) == frame("2")[2:]
     outbox.close()
-    assert outbox.offer_urgent(EncodedMessage(b"2")) is Verdict.CLOSED
+    assert outbox.offer_urgent(ControlMessage(b"2")) is Verdict.CLOSED
     assert counters.dropped == {}
 
 
@@ -276,9 +266,9 @@ async def test_a_ping_is_taken_first_by_whole_messages_too() -> None:
     outbox, _, counters = make()
     for letter in "abc":
         outbox.offer(message(letter))
-    outbox.offer_urgent(EncodedMessage(b"2"))
+    outbox.offer_urgent(ControlMessage(b"2"))
     assert texts(outbox.take(max_packets=1)) == "2"
-    outbox.offer_urgent(EncodedMessage(b"2"))
+    outbox.offer_urgent(ControlMessage(b"2"))
     batch = outbox.take(max_packets=3)
     assert texts(batch) == "2ab"
     assert (outbox.queued_bytes, outbox.held_bytes) == (1, 5)  # the first PING is under way still
@@ -286,7 +276,7 @@ async def test_a_ping_is_taken_first_by_whole_messages_too() -> None:
     outbox.lost(batch[2:])
     assert counters.dropped == {"unsent": 1}
     outbox.discard()
-    outbox.sent([EncodedMessage(b"2")])
+    outbox.sent([ControlMessage(b"2")])
     assert (counters.dropped, outbox.held_bytes) == ({"unsent": 2}, 0)
 
 

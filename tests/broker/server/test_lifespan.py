@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from broker import Broker, NotRunning
+from broker.testing.harness import plain_errors
 from tests.broker import carriers
-from tests.peers import PollingPeer, client, http, open_sockets, plain_errors, quick_broker, serving
+from tests.peers import PollingPeer, client, http, open_sockets, quick_broker, serving
 
 # -- under a real ASGI server -----------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import trio
 
-from broker.transports.tcp_progress import PingDelivery, acknowledged, unacknowledged
+from broker.transports.tcp_progress import PingDelivery, acknowledged, bound_unsent, unacknowledged
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 
@@ -47,3 +47,19 @@ def test_sockets_of_which_nobody_tells() -> None:
         ping = PingDelivery(near)
         ping.begin(100)
         assert not ping.is_moving()
+
+
+def test_a_bounded_kernel_takes_little_more_than_the_peer() -> None:
+    taken: list[int] = []
+    for bound in (None, 65_536):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            far = socket.create_connection(server.getsockname())
+            near, _ = server.accept()
+        with near, far:
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            near.setblocking(False)
+            if bound is not None:
+                bound_unsent(near, bound)
+            taken.append(near.send(b"x" * 8_000_000))
+    free, bounded = taken
+    assert bounded <= 1_000_000 < free

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,13 +21,17 @@ from hypercorn.trio import serve as hypercorn_serve
 from trio_websocket import serve_websocket
 
 from broker import AckTimeout, Broker, ConnectRefused, Disconnected, EventError, Recovery, Socket, TooManyAcks
+from broker.server.neighbours import Neighbours
 from protocol import Limits
+from protocol.engineio.owner import Owner
+from tests.conformance.servers.ways import ELSEWHERE, TRANSPORTS
 
 PARTS = [
     "broadcast",
     "broadcast-call",
     "burst",
     "call",
+    "dynamic",
     "fail",
     "guarded",
     "handshake",
@@ -53,7 +58,8 @@ def make_broker(urls: Urls, way: str, drain: Callable[[], None] | None = None, *
         }
     )
     reasons: dict[str, str] = {}
-    for namespace in (broker.of("/"), broker.of("/custom"), broker.of("/slow"), broker.of("/guarded")):
+    made = broker.of(re.compile(r"^/made-\d$"))
+    for namespace in (broker.of("/"), broker.of("/custom"), broker.of("/slow"), broker.of("/guarded"), made):
         _add_base(namespace, reasons)
     _add_parts(broker, reasons)
     _add_calls(broker)
@@ -209,49 +215,6 @@ def refuse_if_told(request: Any) -> Any:
     return message or True
 
 
-HTTP_CASES = (
-    "http/malformed",
-    "limit/head",
-    "limit/too-many-headers",
-    "limit/slow-head",
-    "websocket/bad-opening",
-)
-FRAME_CASES = (
-    "websocket/bad-frame",
-    "websocket/too-big",
-    "websocket/too-many-fragments",
-    "websocket/good-before-bad",
-    "websocket/abrupt-end",
-    "websocket/close-answered",
-    "websocket/no-subprotocol",
-    "websocket/no-extension",
-    "vector/frames",
-)
-HANDSHAKE_CASES = ("http/", "refusal/", "handshake/", "origin/", "cors/", "cookie/", "vector/handshake/")
-SEEN_BY_WEBSOCKET_SERVER = (
-    "open/known-at-once-websocket",
-    "heartbeat/life/ping-frame",
-    "heartbeat/life/pong-frame",
-    "close/unknown-afterwards",
-    *(f"vector/refuse/{name}-not-utf8" for name in ("namespace", "event", "type", "count")),
-    "vector/refuse/event-surrogate-in-utf8",
-)
-TRANSPORTS = {
-    "native": ("polling", "websocket"),
-    "asgi": ("polling", "websocket"),
-    "websockets": ("websocket",),
-}
-ELSEWHERE = {
-    "native": {},
-    # Bytes right behind a WebSocket handshake end hypercorn 0.18 itself.
-    "asgi": dict.fromkeys(
-        (*HTTP_CASES, *FRAME_CASES, *SEEN_BY_WEBSOCKET_SERVER, "upgrade/all-in-one-piece"), "hypercorn"
-    ),
-    "websockets": dict.fromkeys(
-        HTTP_CASES + FRAME_CASES + HANDSHAKE_CASES + SEEN_BY_WEBSOCKET_SERVER,
-        "the application's WebSocket server",
-    ),
-}
 BOUNDED = Limits(
     packets_per_payload=64,
     assembly_timeout=0.3,
@@ -261,6 +224,8 @@ BOUNDED = Limits(
     outstanding_acks=4,
     inbox_messages=8,
     pause_timeout=1.0,
+    dynamic_namespaces=2,
+    close_timeout=0.3,
     outbox_hard_bytes=65_536,
     outbox_soft_bytes=32_768,
 )
@@ -271,6 +236,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "listed": LISTED,
     "bounded": {"limits": BOUNDED, "upgrade_timeout": 0.3, "max_payload_bytes": 10_000},
     "full": {"limits": Limits(sessions=3)},
+    "unjoined": {"limits": Limits(unjoined_sessions=2)},
+    "rated": {"limits": Limits(session_rate=20.0)},
     "recovering": {
         "recovery": Recovery(window=1.0),
         "limits": Limits(recovery_probe_timeout=5.0),
@@ -336,22 +303,38 @@ async def serve_draining(
             nursery.cancel_scope.cancel()
 
 
+async def serve_sharing(
+    nursery: trio.Nursery, urls: Urls, way: str, tls: ssl.SSLContext | None
+) -> dict[str, int]:
+    """Serve two nodes of one application; returns their ports.
+
+    The second one knows where the first is and passes on to it; the other way, and over TLS, each tells.
+    """
+    ports: dict[str, int] = {}
+    for number, name in enumerate(("neighbour", "node")):
+        known = {at: ("127.0.0.1", port) for at, port in enumerate(ports.values()) if tls is None}
+        broker = make_broker(urls, way)
+        broker.settle_beside(Neighbours(Owner(number, 0), None, Limits(), known))
+        ports[name] = await nursery.start(WAYS[way], broker, tls)
+    return ports
+
+
 @asynccontextmanager
 async def serving(way: str = "native", tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Serve the whole fixture; gives the URL of the main server."""
     urls: Urls = {}
-    scheme = "https" if tls else "http"
+    start = "https://localhost" if tls else "http://127.0.0.1"
     async with trio.open_nursery() as nursery:
+        ports: dict[str, int] = {}
         for name, options in OPTIONS.items():
             if way == "websockets" and name != "main":
                 continue
-            port = await nursery.start(WAYS[way], make_broker(urls, way, **options), tls)
-            urls[name] = f"{scheme}://localhost:{port}" if tls else f"{scheme}://127.0.0.1:{port}"
+            ports[name] = await nursery.start(WAYS[way], make_broker(urls, way, **options), tls)
         if way == "native":
-            port = await nursery.start(serve_draining, urls, way, tls)
-            urls["drain"] = f"{scheme}://localhost:{port}" if tls else f"{scheme}://127.0.0.1:{port}"
-        main = urls.pop("main")
-        yield main
+            ports["drain"] = await nursery.start(serve_draining, urls, way, tls)
+            ports |= await serve_sharing(nursery, urls, way, tls)
+        urls |= {name: f"{start}:{port}" for name, port in ports.items()}
+        yield urls.pop("main")
         nursery.cancel_scope.cancel()
 
 
