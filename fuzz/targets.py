@@ -31,7 +31,10 @@ _TRANSPORTS = ("polling", "websocket")
 
 def websocket_frames(data: bytes) -> None:
     """Frames, whole and again byte by byte: both must give the same."""
-    whole = FrameReader(_MAX_BYTES, _LIMITS).feed(data)
+    reader = FrameReader(_MAX_BYTES, _LIMITS)
+    whole = reader.feed(data)
+    while reader.unread:
+        whole += reader.feed()
     reader = FrameReader(_MAX_BYTES, _LIMITS)
     pieces = [one for octet in data for one in reader.feed(bytes([octet]))]
     assert pieces == whole

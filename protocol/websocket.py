@@ -24,6 +24,9 @@ CLOSE = 0x88
 PING = 0x89
 PONG = 0x8A
 
+FRAMES_PER_FEED = 128
+"""How many frames are read at once: a chunk of 64 KiB may hold eleven thousand."""
+
 _MASKED = 0x80
 _MAX_CONTROL_BYTES = 125
 _MAX_REASON_BYTES = 123
@@ -33,6 +36,7 @@ _DATA_OPCODES = (0, 1, 2)
 _CONTROL_OPCODES = (8, 9, 10)
 _TABLE_FROM_BYTES = 1_024  # where tables become faster than integers
 _XOR_TABLES = tuple(bytes(byte ^ key for byte in range(256)) for key in range(256))
+_FRAMES = (None,) * FRAMES_PER_FEED  # to count them costs nothing this way
 _to_int = int.from_bytes
 _ILLEGAL_LENGTH = -256  # below what a frame without mask gives
 
@@ -125,11 +129,27 @@ class FrameReader:
     Args:
         max_message_bytes: Bound on one message, fragments together.
         limits: Bounds on fragments.
+        unread: Bytes that have come already.
+
+    Attributes:
+        unread: Bytes that hold frames which have not been read yet; empty if there are none.
     """
 
-    __slots__ = ("_buffer", "_closed", "_done", "_fragments", "_max_bytes", "_max_fragments", "_need")
+    __slots__ = (
+        "_buffer",
+        "_closed",
+        "_done",
+        "_fragments",
+        "_max_bytes",
+        "_max_fragments",
+        "_need",
+        "_start",
+        "unread",
+    )
 
-    def __init__(self, max_message_bytes: int, limits: Limits) -> None:
+    def __init__(self, max_message_bytes: int, limits: Limits, unread: bytes = b"") -> None:
+        self.unread = unread
+        self._start = 0
         self._max_bytes = max_message_bytes
         self._max_fragments = limits.fragments_per_message
         self._buffer: bytearray | None = None
@@ -148,25 +168,31 @@ class FrameReader:
         """Whether a frame or a fragmented message has begun and is not complete."""
         return self._buffer is not None or self._fragments is not None
 
-    def feed(self, data: bytes) -> list[Received]:
+    def feed(self, data: bytes = b"") -> list[Received]:
         """Take bytes as they came; return what is complete.
 
         Text messages come as `bytes`, binary ones as `BinaryMessage`. After a close frame or a `FrameError`
-        everything is ignored.
+        everything is ignored. At most `FRAMES_PER_FEED` frames are read: while something is `unread`, call
+        this again.
         """
         received: list[Received] = []
         if self._done:
             return received
-        if self._buffer is not None:
+        at = 0
+        if self.unread:
+            data, self.unread = self.unread + data, b""
+            at, self._start = self._start, 0
+        elif self._buffer is not None:
             # Joined only when a frame is complete, so trickled input costs no more than whole.
             self._buffer += data
             if len(self._buffer) < self._need:
                 return received
             data = bytes(self._buffer)
             self._buffer = None
-        at = 0
         size = len(data)
-        while size - at >= 2:
+        for _ in _FRAMES:
+            if size - at < 2:
+                break
             first = data[at]
             length = data[at + 1] - _MASKED
             start = at + 2
@@ -195,6 +221,11 @@ class FrameReader:
             elif self._feed_rare(data[at:end], length, received):
                 return received
             at = end
+        else:
+            if at < size:
+                # Kept with its start, since to cut it each time would be quadratic.
+                self.unread, self._start = data, at
+            return received
         if at < size:
             # The header itself is short: any further byte may complete it.
             self._wait(data[at:], size - at + 1)

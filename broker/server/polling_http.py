@@ -15,7 +15,7 @@ from broker.transports.base import TransportEnded
 from broker.transports.polling import Flight, Overlap, Polling
 from protocol import DisconnectReason, Refusal, Refused
 from protocol.engineio.packet import encode_packet
-from protocol.engineio.payload import decode_payload
+from protocol.engineio.payload import decode_pieces
 from protocol.http_head import Header
 from protocol.websocket import BinaryMessage, FrameError, Received
 
@@ -105,19 +105,19 @@ class PollingHttp:
         return _too_late(session)
 
     async def _deliver(self, session: Session, polling: Polling, body: bytes) -> HttpResponse | Refused:
-        packets, violation = decode_payload(body, self._engine.limits)
-        received: list[Received] = [
-            BinaryMessage(packet.data) if packet.binary else encode_packet(packet) for packet in packets
-        ]
-        if violation is not None:
-            # Behind what is good, so that the session takes that first.
-            received.append(FrameError(violation, violation.close_code, violation.text))
-        try:
-            await polling.post(received)
-        except TransportEnded:
-            return _too_late(session)
-        if violation is not None:
-            return Refused(Refusal.PARSE_FAILED, violation.text, rule=violation.name)
+        for packets, violation in decode_pieces(body, self._engine.limits):
+            received: list[Received] = [
+                BinaryMessage(packet.data) if packet.binary else encode_packet(packet) for packet in packets
+            ]
+            if violation is not None:
+                # Behind what is good, so that the session takes that first.
+                received.append(FrameError(violation, violation.close_code, violation.text))
+            try:
+                await polling.post(received)
+            except TransportEnded:
+                return _too_late(session)
+            if violation is not None:
+                return Refused(Refusal.PARSE_FAILED, violation.text, rule=violation.name)
         return HttpResponse(200, b"ok", (("Content-Type", "text/html"), _NO_STORE))
 
     async def _read_body(

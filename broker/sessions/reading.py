@@ -40,6 +40,7 @@ class Reading(ABC):
         transport: What the session is on.
         outbox: What the peer has still to be sent.
         state: Where it is in its life.
+        socket: The transport again, once it is one that the shared reader can read.
         reason: Why it ended; None while it is open.
         held: What was received and waits, while reading is paused on a shared reader.
         mid_message: Whether a begun message is held to its deadline.
@@ -60,6 +61,7 @@ class Reading(ABC):
         "outbox",
         "ponged",
         "reason",
+        "socket",
         "state",
         "transport",
     )
@@ -67,6 +69,7 @@ class Reading(ABC):
     handler: SessionHandler
     outbox: Outbox
     transport: Transport
+    socket: SocketWebSocket
 
     def __init__(self, engine: Engine) -> None:
         self.state = SessionState.OPEN
@@ -87,12 +90,6 @@ class Reading(ABC):
     @abstractmethod
     def violate(self, violation: Violation, detail: str | None = None, code: int | None = None) -> None:
         """End the session because of what its peer did."""
-
-    @property
-    def socket(self) -> SocketWebSocket:
-        """The transport, for the shared reader: a plain socket."""
-        assert isinstance(self.transport, SocketWebSocket)
-        return self.transport
 
     # Reading: one leader; when a handler suspends, a follower takes over
 

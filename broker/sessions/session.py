@@ -12,6 +12,7 @@ from broker.flow.encoded import EncodedMessage
 from broker.flow.outbox import Outbox
 from broker.flow.request import Opening
 from broker.transports.base import PEER_GONE, Transport
+from broker.transports.socket_websocket import SocketWebSocket
 from protocol import DisconnectReason, Violation
 from protocol.engineio.transitions import (
     SESSION,
@@ -122,6 +123,8 @@ class Session(Reading):
     def _attach(self, transport: Transport) -> None:
         assert self._nursery is not None
         self.transport = transport
+        if isinstance(transport, SocketWebSocket):
+            self.socket = transport
         transport.attach(self.outbox, self._nursery.start_soon)
 
     def close(self, reason: DisconnectReason, code: int | None = None, text: str = "") -> None:

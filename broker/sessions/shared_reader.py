@@ -12,6 +12,7 @@ import logging
 import select
 from collections import deque
 from collections.abc import Iterator
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -32,6 +33,9 @@ AVAILABLE = hasattr(select, "epoll")
 
 # Enough to spread the cost of a wake-up, few enough that the first answer of a batch does not wait long.
 _BATCH = 64
+
+# Seconds of work after which other tasks have their turn, however many sessions have still something to read.
+_TURN_TIME = 0.002
 
 Work = deque[tuple["Reading", Iterator[Received] | None]]
 
@@ -93,27 +97,46 @@ class SharedReader:
                     self._nursery.start_soon(self._lead, work)
                     await driven.finish()
                     return
+                if work:
+                    await trio.lowlevel.checkpoint()
+                    self._add_readable(work)
+                    continue
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 for fd, _ in self._epoll.poll(0, _BATCH):
                     work.append((self._sessions[fd], None))
+
+    def _add_readable(self, work: Work) -> None:
+        """Let those who have become readable stand behind what the last turn has left."""
+        waiting = {session for session, _ in work}
+        for fd, _ in self._epoll.poll(0, _BATCH):
+            session = self._sessions[fd]
+            if session not in waiting:
+                work.append((session, None))
 
     async def _catch_up(self, work: Work) -> None:
         """Work off what one session had received before; then read for it."""
         session = work[0][0]
         with trio.CancelScope() as scope:
-            driven = self._work_off(work)
-            if driven is not None:
-                driven.adopt(scope)
-                if self._nursery is not None:
-                    self._nursery.start_soon(self._catch_up, work)
-                await driven.finish()
-                return
+            while work:
+                driven = self._work_off(work)
+                if driven is not None:
+                    driven.adopt(scope)
+                    if self._nursery is not None:
+                        self._nursery.start_soon(self._catch_up, work)
+                    await driven.finish()
+                    return
+                await trio.lowlevel.checkpoint()
         if not session.is_paused:
             self._register(session)
 
     def _work_off(self, work: Work) -> Driven | None:
-        """Take input until none is left or a handler suspends; then write all answers."""
+        """Take some input of each, until the turn is over or a handler suspends; then write all answers.
+
+        What is left stays in `work`.
+        """
         corked = self._corked
+        unread: Work = deque()
+        over = perf_counter() + _TURN_TIME
         try:
             while work:
                 session, received = work.popleft()
@@ -131,7 +154,12 @@ class SharedReader:
                 if session.is_paused:
                     self.remove(session)
                     session.held = received
+                elif session.socket.has_rest:
+                    unread.append((session, None))
+                if perf_counter() > over:
+                    break
         finally:
+            work.extend(unread)
             for outbox in corked:
                 outbox.uncork()
             corked.clear()

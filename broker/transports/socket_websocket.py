@@ -34,6 +34,9 @@ class SocketWebSocket(WebSocketTransport):
         limits: Bounds on fragments and writes.
         base64: Whether the peer asked for text frames only.
         writer: Writes for all such connections of a broker.
+
+    Attributes:
+        has_rest: Whether there is input to read that no system call would tell of.
     """
 
     def __init__(
@@ -46,8 +49,9 @@ class SocketWebSocket(WebSocketTransport):
         writer: SharedWriter | None = None,
     ) -> None:
         self._sock = sock
-        self._rest = rest
-        self._reader = FrameReader(max_payload_bytes, limits)
+        self._receive_some = sock.recv
+        self._reader = FrameReader(max_payload_bytes, limits, rest)
+        self.has_rest = bool(rest)
         self._limits = limits
         self._base64 = base64
         self._outbox: Outbox | None = None
@@ -64,23 +68,20 @@ class SocketWebSocket(WebSocketTransport):
         return self._sock.fileno()
 
     @property
-    def has_rest(self) -> bool:
-        """Whether bytes that came behind the handshake have not been looked at."""
-        return bool(self._rest)
-
-    @property
     def mid_message(self) -> bool:  # type: ignore[override]  # the others need no more than a constant
         """Whether a frame or a fragmented message has begun and is not complete."""
         return self._reader.mid_frame
 
     async def receive(self) -> Sequence[Received]:
         """Wait for input; return what it completes, maybe nothing."""
-        if not self._rest:
-            # Waiting first and reading once beats trio's read, which tries, fails and waits.
-            try:
-                await trio.lowlevel.wait_readable(self._sock)
-            except (OSError, ValueError, trio.ClosedResourceError) as error:
-                raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
+        if self.has_rest:
+            await trio.lowlevel.checkpoint()
+            return self.receive_now()
+        # Waiting first and reading once beats trio's read, which tries, fails and waits.
+        try:
+            await trio.lowlevel.wait_readable(self._sock)
+        except (OSError, ValueError, trio.ClosedResourceError) as error:
+            raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
         return self.receive_now()
 
     def receive_now(self) -> Sequence[Received]:
@@ -89,18 +90,20 @@ class SocketWebSocket(WebSocketTransport):
         Raises:
             TransportEnded: There will be no more.
         """
-        if self._rest:
-            data, self._rest = self._rest, b""
-            return self._reader.feed(data)
-        try:
-            data = self._sock.recv(_RECEIVE_BYTES)
-        except BlockingIOError:
-            return ()
-        except OSError as error:
-            raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
-        if not data:
-            raise stream_ended(self._reader)
-        return self._reader.feed(data)
+        data = b""
+        if not self.has_rest:
+            try:
+                data = self._receive_some(_RECEIVE_BYTES)
+            except BlockingIOError:
+                return ()
+            except OSError as error:
+                raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
+            if not data:
+                raise stream_ended(self._reader)
+        reader = self._reader
+        received = reader.feed(data)
+        self.has_rest = reader.unread != b""
+        return received
 
     def attach(self, outbox: Outbox, start_soon: Callable[..., None]) -> None:
         """Send what this outbox holds."""
@@ -241,12 +244,8 @@ class SocketWebSocket(WebSocketTransport):
             # Closing with unread input would reset the connection and could destroy the close frame. Behind
             # the peer's own close frame nothing comes, and it is for the server to close the connection.
             while not self._reader.closed:
-                await trio.lowlevel.wait_readable(self._sock)
-                data = self._sock.recv(_RECEIVE_BYTES)
-                if not data:
-                    return
-                self._reader.feed(data)
-        except (OSError, trio.ClosedResourceError):
+                await self.receive()
+        except (OSError, TransportEnded):
             return
 
     def _leave_writer(self) -> None:

@@ -35,8 +35,7 @@ class StreamWebSocket(PushTransport):
     ) -> None:
         super().__init__(limits.write_timeout)
         self._stream = stream
-        self._rest = rest
-        self._reader = FrameReader(max_payload_bytes, limits)
+        self._reader = FrameReader(max_payload_bytes, limits, rest)
         self._base64 = base64
         self._broken = False
         tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
@@ -58,14 +57,15 @@ class StreamWebSocket(PushTransport):
 
     async def receive(self) -> Sequence[Received]:
         """Wait for input; return what it completes, maybe nothing."""
-        data, self._rest = self._rest, b""
+        if self._reader.unread:
+            await trio.lowlevel.checkpoint()
+            return self._reader.feed()
+        try:
+            data = bytes(await self._stream.receive_some())
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
         if not data:
-            try:
-                data = bytes(await self._stream.receive_some())
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise TransportEnded(DisconnectReason.TRANSPORT_ERROR, detail=str(error)) from None
-            if not data:
-                raise stream_ended(self._reader)
+            raise stream_ended(self._reader)
         return self._reader.feed(data)
 
     async def write(self, messages: Sequence[EncodedMessage]) -> None:
@@ -94,9 +94,9 @@ class StreamWebSocket(PushTransport):
             return
         try:
             await self._send(build_close(code, text))
-            while not self._reader.closed and (data := await self._stream.receive_some()):
-                self._reader.feed(bytes(data))
-        except (TransportEnded, trio.BrokenResourceError, trio.ClosedResourceError):
+            while not self._reader.closed:
+                await self.receive()
+        except TransportEnded:
             return
 
     def abort(self) -> None:

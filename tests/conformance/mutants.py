@@ -130,7 +130,7 @@ MUTANTS: dict[str, Mutant | Row] = {
         "EIO-POLL-10", HTTP + "PollingHttp._deliver", "Refusal.PARSE_FAILED", "Refusal.BAD_REQUEST"
     ),
     "bad-packets-passed-over": Mutant(
-        "EIO-PKT-7", "protocol.engineio.payload:decode_payload", "return packets, packet", "continue"
+        "EIO-PKT-7", "protocol.engineio.payload:_decode", "return packets, packet", "continue"
     ),
     "declared-length-not-looked-at": Mutant(
         "EIO-POLL-11", HTTP + "PollingHttp._read_body", "int(declared) > limit", "False"

@@ -16,6 +16,7 @@ from protocol import CloseCode, Limits, Violation
 from protocol.websocket import (
     BINARY,
     CLOSE,
+    FRAMES_PER_FEED,
     PING,
     PONG,
     TEXT,
@@ -339,3 +340,37 @@ def test_close_reason_is_cut_between_characters() -> None:
     peer = Connection(ConnectionType.CLIENT)
     peer.receive_data(frame)
     assert list(peer.events()) == [CloseConnection(1000, "ä" * 61)]
+
+
+def test_a_flood_is_read_in_parts() -> None:
+    """Also behind bytes that came before, with more between the parts, and a frame that is cut at the end."""
+    frame = client_frame(PING, b"p")
+    frames = FrameReader(MAX, Limits(), frame * 2)
+    sizes = [len(frames.feed(frame * FRAMES_PER_FEED + frame[:3]))]
+    assert frames.unread
+    assert not frames.mid_frame
+    sizes.append(len(frames.feed(frame[3:] + frame * FRAMES_PER_FEED + frame[:3])))
+    while frames.unread:
+        sizes.append(len(frames.feed()))
+    assert sizes == [FRAMES_PER_FEED, FRAMES_PER_FEED, 3]
+    assert frames.mid_frame
+    assert len(frames.feed(frame[3:])) == 1
+
+
+def test_frames_that_complete_nothing_count_too() -> None:
+    frames = reader(fragments=1_000)
+    assert frames.feed(client_frame(0x01) + client_frame(0x00) * FRAMES_PER_FEED) == []
+    assert frames.unread == client_frame(0x01) + client_frame(0x00) * FRAMES_PER_FEED
+    assert frames.feed() == []
+    assert not frames.unread
+
+
+def test_nothing_is_kept_behind_an_error_in_a_later_part() -> None:
+    frames = reader()
+    assert len(
+        frames.feed(client_frame(PONG) * FRAMES_PER_FEED + client_frame(0x83) + client_frame(PONG))
+    ) == (FRAMES_PER_FEED)
+    (error,) = frames.feed()
+    assert isinstance(error, FrameError)
+    assert not frames.unread
+    assert frames.feed(client_frame(PONG)) == []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from protocol import Limits, Violation
 from protocol.engineio.packet import Packet, PacketType, encode_packet
-from protocol.engineio.payload import decode_payload, encode_payload
+from protocol.engineio.payload import PACKETS_PER_PIECE, decode_payload, decode_pieces, encode_payload
 
 from .test_packet import packets
 
@@ -75,3 +75,16 @@ def test_number_of_packets_is_bounded() -> None:
     received, violation = decode_payload(b"\x1e".join([b"6"] * 10), LIMITS)
     assert (len(received), violation) == (10, None)
     assert decode_payload(b"\x1e".join([b"6"] * 11), LIMITS) == ([], Violation.TOO_MANY_PACKETS)
+
+
+@pytest.mark.parametrize("bad", [b"", b"\x1eabc\x1e6"])
+def test_a_long_body_comes_in_pieces(bad: bytes) -> None:
+    body = b"\x1e".join([b"6"] * (2 * PACKETS_PER_PIECE + 5)) + bad
+    violation = Violation.UNKNOWN_PACKET if bad else None
+    pieces = list(decode_pieces(body, Limits()))
+    assert [len(packets) for packets, _ in pieces] == [PACKETS_PER_PIECE, PACKETS_PER_PIECE, 5]
+    assert [found for _, found in pieces] == [None, None, violation]
+    assert decode_payload(body, Limits()) == (
+        [Packet(PacketType.NOOP)] * (2 * PACKETS_PER_PIECE + 5),
+        violation,
+    )
