@@ -102,7 +102,7 @@ def ratio(cells: Cells, scenario: str, over: str, under: str) -> float | None:
 
 def delivery_costs_us(cells: Cells, server: str) -> dict[int, float]:
     """Return microseconds per delivery by room size, for the sizes measured."""
-    rates = {size: median(cells, server, f"flat{size}") for size in FLAT_SIZES}
+    rates = {size: median(cells, server, f"fanout{size}") for size in FLAT_SIZES}
     return {size: 1e6 / rate for size, rate in rates.items() if rate}
 
 
@@ -218,7 +218,7 @@ def cell_text(cell: Cell | None) -> str:
 
 def main_table(cells: Cells) -> Table:
     """Return a row per server, a column per scenario, and the ratios of this broker."""
-    columns = [s for s in _measured(cells) if not s.name.startswith("flat")]
+    columns = [s for s in _measured(cells) if len(s.servers) == len(SERVERS)]
     servers = [name for name in SERVERS if any(key[0] == name for key in cells)]
     rows = [["", *(scenario.title for scenario in columns)]]
     if not columns:
@@ -237,14 +237,15 @@ def main_table(cells: Cells) -> Table:
 
 def flat_table(cells: Cells) -> Table:
     """Return the cost of one delivery by room size; empty if it was not measured."""
-    servers = [s for s in SERVERS if any(k[0] == s and k[1].startswith("flat") for k in cells)]
+    only_here = {scenario.name for scenario in _measured(cells) if len(scenario.servers) < len(SERVERS)}
+    servers = [server for server in SERVERS if any((server, name) in cells for name in only_here)]
     if not servers:
         return []
     head = ["us per delivery", *(f"room of {size}" for size in FLAT_SIZES), "dearest / cheapest"]
     rows = [head]
     for server in servers:
         costs = delivery_costs_us(cells, server)
-        texts = [_cost_text(cells.get((server, f"flat{size}"))) for size in FLAT_SIZES]
+        texts = [_cost_text(cells.get((server, f"fanout{size}"))) for size in FLAT_SIZES]
         spread = cost_spread(costs)
         rows.append([SERVERS[server], *texts, "-" if spread is None else f"{spread:.2f}"])
         if spread is not None:

@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of 2 s")
-    parser.add_argument("--rounds", type=_positive, help="default 3")
+    parser.add_argument("--rounds", type=_positive, help="default 5")
     parser.add_argument("--seconds", type=_positive, help="of each measurement, default 4")
     parser.add_argument("--servers", type=_names, help=f"of {' '.join(SERVERS)}")
     parser.add_argument("--scenarios", type=_names, help=f"of {known_names()}")
@@ -72,7 +72,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md")
     parser.add_argument("--check-floors", action="store_true", help="exit with 1 unless all floors are met")
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (2 if options.quick else 4)
     options.servers = options.servers or list(SERVERS)
     unknown = [name for name in options.servers if name not in SERVERS]

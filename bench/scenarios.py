@@ -16,6 +16,8 @@ SERVERS = {
 FLAT_SIZES = (10, 100, 1000, 10_000)
 """Room sizes over which the cost of a delivery is compared."""
 
+_FLAT_SERVERS = ("limit", "ours")  # what the smallest and the largest room are measured against
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -30,7 +32,7 @@ class Scenario:
         connections: How many are opened.
         window: Events outstanding per connection or publisher.
         stalled: How many of the connections never read.
-        servers: Which servers it is run against.
+        servers: Which servers it is run against; if not all, it is for the cost of a delivery alone.
         default: Whether it is run when no scenarios are named.
     """
 
@@ -57,18 +59,8 @@ SCENARIOS = (
     Scenario("fanout100", "fan-out to 100", "rate", "fanout", 100, window=2),
     Scenario("fanout1000", "fan-out to 1000", "rate", "fanout", 1000, window=2),
     Scenario("idle", "KiB idle", "memory", "idle", 8000),
-    *(
-        Scenario(
-            f"flat{size}",
-            f"room of {size}",
-            "rate",
-            "fanout",
-            size,
-            window=2,
-            servers=("limit", "ours"),
-        )
-        for size in FLAT_SIZES
-    ),
+    Scenario("fanout10", "fan-out to 10", "rate", "fanout", 10, window=2, servers=_FLAT_SERVERS),
+    Scenario("fanout10000", "fan-out to 10000", "rate", "fanout", 10_000, window=2, servers=_FLAT_SERVERS),
     Scenario("connect", "connections/s", "rate", "connect", 50, window=50, default=False),
     Scenario(
         "stalled",
@@ -82,7 +74,7 @@ SCENARIOS = (
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
-GROUPS = {"flat": tuple(f"flat{size}" for size in FLAT_SIZES)}
+GROUPS = {"flat": tuple(f"fanout{size}" for size in FLAT_SIZES)}
 """Names that stand for several scenarios."""
 
 
@@ -103,5 +95,4 @@ def select(names: list[str] | None) -> list[Scenario]:
 
 def known_names() -> str:
     """Return every name that ``--scenarios`` takes."""
-    flat = set(GROUPS["flat"])
-    return " ".join([*(name for name in BY_NAME if name not in flat), *GROUPS])
+    return " ".join([*BY_NAME, *GROUPS])
