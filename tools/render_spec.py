@@ -21,11 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from protocol import limits, reasons  # noqa: E402
-from protocol.engineio import packet as engine_packet  # noqa: E402
-from protocol.engineio import transitions as engine  # noqa: E402
-from protocol.socketio import packet as socket_packet  # noqa: E402
-from protocol.socketio import transitions as namespace  # noqa: E402
+from protocol import limits, reasons  # noqa: E402 - the path is set above
+from protocol.engineio import packet as engine_packet  # noqa: E402 - the path is set above
+from protocol.engineio import transitions as engine  # noqa: E402 - the path is set above
+from protocol.socketio import packet as socket_packet  # noqa: E402 - the path is set above
+from protocol.socketio import transitions as namespace  # noqa: E402 - the path is set above
 
 SPEC = ROOT / "SPEC.md"
 CLAUSES = ROOT / "broker" / "conformance" / "clauses.json"

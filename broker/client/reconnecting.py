@@ -152,7 +152,7 @@ class Connector:
         backoff = self._options.reconnect
         assert backoff is not None
         # Chance spreads the clients of a server; nothing is kept secret by it.
-        delay = max(backoff.delay(failures, random.random()), retry_after)  # noqa: S311
+        delay = max(backoff.delay(failures, random.random()), retry_after)  # noqa: S311 - to spread, not to hide
         with trio.move_on_after(delay):
             while self._wants():
                 await self._changed.wait()

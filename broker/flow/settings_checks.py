@@ -77,8 +77,7 @@ def check_seconds(
 
 def check_whole(name: str, value: object, *, minimum: int, maximum: int) -> Iterator[str]:
     """Hold sizes and counts to whole numbers within a range."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or not minimum <= value <= maximum:  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
         yield problem(name, f"a whole number from {minimum:,} to {maximum:,}", value)
 
 

@@ -75,5 +75,5 @@ class HttpHost:
 
     async def serve(self, stream: ReplayStream) -> None:
         """Serve one connection until it closes; it is closed then."""
-        server = _Http1Server(self._app, self._config, self._context, self._state, stream)  # type: ignore[arg-type]
+        server = _Http1Server(self._app, self._config, self._context, self._state, stream)  # type: ignore[arg-type]  # it reads, sends and closes as a stream of Trio
         await server.run()

@@ -33,6 +33,6 @@ def fixed_order(seed: int) -> Iterator[None]:
     try:
         yield
     finally:
-        setattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", before)  # noqa: B010
+        setattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", before)  # noqa: B010 - likewise
         random.setstate(states[0])
         _run._r.setstate(states[1])

@@ -23,7 +23,7 @@ async def main() -> None:
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(broker.serve, app=app), "127.0.0.1", 3000)
         nursery.start_soon(remind, broker)
-        print(f"The chat is at {server.url}")  # noqa: T201
+        print(f"The chat is at {server.url}")  # noqa: T201 - a program says where it is
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ async def main(count: int, padding: int) -> None:
         socket.join("stalled")
 
     @broker.on("flood")
-    async def start(socket: Socket) -> None:  # noqa: ASYNC124
+    async def start(socket: Socket) -> None:  # noqa: ASYNC124 - it is to be a coroutine
         socket.start_soon(flood.run)
 
     @broker.on("disconnect")

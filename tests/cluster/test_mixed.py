@@ -135,7 +135,7 @@ async def until_fetched(cluster: Cluster, room: str, names: list[str]) -> None:
     with trio.fail_after(5):
         for member in cluster.members:
             # Other processes have no event to wait for.
-            while [one[0] for one in await member.do("fetch", [room], [])] != wanted:  # noqa: ASYNC110
+            while [one[0] for one in await member.do("fetch", [room], [])] != wanted:  # noqa: ASYNC110 - other processes
                 await trio.sleep(0.01)
 
 

@@ -36,7 +36,7 @@ async def until_counted(count: int, *nodes: Node) -> None:
 async def until_heard_by(count: int, redis: RedisServer, verb: str, room: str) -> None:
     """Wait until so many nodes hear a room."""
     with trio.fail_after(DEADLINE):
-        while (await redis.ask("PUBSUB", verb, f"socket.io#/#{room}#")).split()[-1] != str(count):  # noqa: ASYNC110
+        while (await redis.ask("PUBSUB", verb, f"socket.io#/#{room}#")).split()[-1] != str(count):  # noqa: ASYNC110 - Redis tells nobody
             await trio.sleep(0.01)
 
 

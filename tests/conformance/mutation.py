@@ -77,7 +77,7 @@ class Row:
 
     def apply(self) -> None:
         """Break the broker in this process."""
-        import broker.server.broker  # noqa: F401
+        import broker.server.broker  # noqa: F401 - likewise
 
         self.change()
 

@@ -121,7 +121,7 @@ class One:
             self.peer.later(self.queue(event, namespace).put_nowait, args)
             return values
 
-        async def came_async(*args: Any) -> Any:  # noqa: ASYNC124
+        async def came_async(*args: Any) -> Any:  # noqa: ASYNC124 - it is to be a coroutine
             return came(*args)
 
         is_async = self.peer.kind == "AsyncClient"

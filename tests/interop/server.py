@@ -117,7 +117,7 @@ def _add_answers(broker: Broker) -> None:
     failures: dict[str, int] = {}
 
     @broker.on("third_time")
-    async def third_time(socket: Socket, key: str) -> Any:  # noqa: ASYNC124
+    async def third_time(socket: Socket, key: str) -> Any:  # noqa: ASYNC124 - it is to be a coroutine
         """Answer the third attempt only."""
         failures[key] = failures.get(key, 0) + 1
         return failures[key] if failures[key] >= 3 else NO_ACK

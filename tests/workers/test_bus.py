@@ -16,7 +16,7 @@ async def acquainted(*served: Worker) -> None:
     with trio.fail_after(DEADLINE):
         for one in served:
             bus = one.broker._directory.bus
-            while not all(line.rooms for line in bus.lines.values()):  # type: ignore[union-attr]  # noqa: ASYNC110
+            while not all(line.rooms for line in bus.lines.values()):  # type: ignore[union-attr]  # noqa: ASYNC110 - other processes
                 await trio.sleep(0.005)
 
 

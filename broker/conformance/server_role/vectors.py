@@ -244,5 +244,5 @@ for _add, _kind in (
     (_add_handshake, "handshake"),
     (_add_upgrade, "upgrade"),
 ):
-    for _vector in load_vectors(_kind):  # type: ignore[arg-type]
+    for _vector in load_vectors(_kind):  # type: ignore[arg-type]  # the literals above are its kinds
         _add(_vector)

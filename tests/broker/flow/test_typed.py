@@ -98,7 +98,7 @@ def test_nothing_to_check() -> None:
 
 
 def test_annotations_that_cannot_be_read_are_passed_over(caplog: pytest.LogCaptureFixture) -> None:
-    def handler(socket: Any, a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+    def handler(socket: Any, a: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - it is nowhere
 
     with caplog.at_level(logging.DEBUG, logger="broker.flow.typed"):
         assert compile_arguments("ev", handler, 1) is None

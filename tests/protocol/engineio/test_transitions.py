@@ -20,7 +20,7 @@ from protocol.engineio.transitions import (
     SessionState,
 )
 
-S, I = SessionState, SessionInput  # noqa: E741
+S, I = SessionState, SessionInput  # noqa: E741 - they head the columns of a table
 
 # Pairs that no input of a peer can bring about: only a mistake of the program, so they have no row.
 IMPOSSIBLE = {

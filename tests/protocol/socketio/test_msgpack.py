@@ -240,7 +240,7 @@ class Point:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (datetime(1970, 1, 1, 0, 0, 1), "d700 00000000000003e8"),  # noqa: DTZ001
+        (datetime(1970, 1, 1, 0, 0, 1), "d700 00000000000003e8"),  # noqa: DTZ001 - a time without a zone is the case
         (datetime(1970, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "d700 0000000000000000"),
         (datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC), "d700 ffffffffffffffff"),
         (date(1970, 1, 1), "aa" + b"1970-01-01".hex()),
