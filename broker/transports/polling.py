@@ -39,7 +39,7 @@ class Flight:
     def __init__(self, outbox: Outbox, messages: list[EncodedMessage]) -> None:
         self._outbox = outbox
         self._messages = messages
-        self._moved = True
+        self._moved = bool(messages)  # a GET that is parked takes nothing
         self._is_long = False
 
     def move(self) -> None:

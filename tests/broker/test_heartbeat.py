@@ -148,6 +148,19 @@ async def test_who_has_just_taken_a_large_response_has_time_to_ask_for_the_ping(
         assert [reason for reason, _ in ends] == [DisconnectReason.PING_TIMEOUT]
 
 
+@virtual
+async def test_who_polls_on_and_answers_no_ping_has_no_more_time() -> None:
+    broker, ends = beating(10.0, 5.0)
+    async with open_harness(broker) as harness:
+        start = trio.current_time()
+        peer = await harness.polling_peer()
+        await peer.join()
+        await peer.expect("2")
+        assert "ping timeout" in str(await peer.receive())  # the GET was parked meanwhile
+        assert [reason for reason, _ in ends] == [DisconnectReason.PING_TIMEOUT]
+        assert ends[0][1] - start == pytest.approx(15.0, abs=0.01)
+
+
 @both
 @virtual
 async def test_a_ping_overtakes_what_waits(transport: str) -> None:
