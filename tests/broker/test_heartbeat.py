@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from broker import Broker, DisconnectReason, Limits
-from broker.testing import open_harness
+from broker.testing import Harness, open_harness
 from broker.testing.peers import PeerClosed
 from broker.testing.plugin import run_virtual
 from tests.broker import carriers
@@ -103,14 +103,20 @@ async def test_a_client_that_stops_in_the_middle_is_a_slow_consumer() -> None:
             await peer.receive()
 
 
+async def slow_poller(harness: Harness) -> Any:
+    """Return a client on long-polling that has joined and gets 100 kB a second from now on."""
+    peer = await harness.polling_peer()
+    peer.patience = 1_000
+    await peer.join()
+    harness.wire.trickle(10_000, 0.1, "to_client")
+    return peer
+
+
 @virtual
 async def test_a_large_response_over_a_slow_line_ends_nobody() -> None:
     broker, ends = beating(10.0, 5.0)
     async with open_harness(broker) as harness:
-        peer = await harness.polling_peer()
-        peer.patience = 1_000
-        await peer.join()
-        harness.wire.trickle(10_000, 0.1, "to_client")
+        peer = await slow_poller(harness)
         start = trio.current_time()
         broker.emit("large", "x" * 5_000_000)
         broker.emit("small")
@@ -132,10 +138,7 @@ async def test_who_has_just_taken_a_large_response_has_time_to_ask_for_the_ping(
     """Its end comes 2 s after the deadline was last put off, and the next GET nearly 5 s later."""
     broker, ends = beating(10.0, 5.0)
     async with open_harness(broker) as harness:
-        peer = await harness.polling_peer()
-        peer.patience = 1_000
-        await peer.join()
-        harness.wire.trickle(10_000, 0.1, "to_client")
+        peer = await slow_poller(harness)
         broker.emit("large", "x" * 5_200_000)
         await peer.expect("42", ["large", "x" * 5_200_000])
         harness.wire.end_trickle()

@@ -12,11 +12,15 @@ from broker import Gap, Limits, RedisAdapter
 from broker.adapters.base import BusHost
 
 
-async def test_a_gap_lasts_until_it_is_told(autojump_clock: Any) -> None:
+def streams_bus() -> tuple[Any, list[Gap]]:
+    """Return a bus that is not connected, and the gaps that it tells of."""
     told: list[Gap] = []
-    bus: Any = RedisAdapter("redis://127.0.0.1", mode="streams").bus(
-        BusHost(Limits(), Counter(), told.append)
-    )
+    host = BusHost(Limits(), Counter(), told.append)
+    return RedisAdapter("redis://127.0.0.1", mode="streams").bus(host), told
+
+
+async def test_a_gap_lasts_until_it_is_told(autojump_clock: Any) -> None:
+    bus, told = streams_bus()
     bus._report(Gap("first", 5.0, unconfirmed=1, lost=2))
     await trio.sleep(1.0)
     bus._continued(False)
@@ -24,10 +28,7 @@ async def test_a_gap_lasts_until_it_is_told(autojump_clock: Any) -> None:
 
 
 async def test_gaps_that_meet_are_one(autojump_clock: Any) -> None:
-    told: list[Gap] = []
-    bus: Any = RedisAdapter("redis://127.0.0.1", mode="streams").bus(
-        BusHost(Limits(), Counter(), told.append)
-    )
+    bus, told = streams_bus()
     bus._report(Gap("first", 5.0, unconfirmed=1, lost=2))
     await trio.sleep(1.0)
     bus._report(Gap("second", 0.5, unconfirmed=3))
