@@ -1,6 +1,6 @@
 """Print the counts of a test run as its closing line, from the JUnit file that pytest wrote.
 
-Usage: closing_line.py FILE. Exit codes: 0 printed, 1 there is no such file: no test was run.
+Usage: closing_line.py FILE. Exit codes: 0 printed, 1 there is no such file: pytest did not come to its end.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import trio
 from bench.hold.service import Service, running
 from bench.hold.wire import Gone, Line
 from bench.processes import ROOT, MeasureError
+from tests.programs import run_program
 
 NODE_MODULES = ROOT / "tests" / "interop" / "node_modules"
 
@@ -99,7 +100,7 @@ async def serve(
 ) -> None:
     """Run Python with these arguments until cancelled; it is started when it listens at the port."""
     nowhere = subprocess.DEVNULL
-    run = partial(trio.run_process, [sys.executable, *arguments], stderr=nowhere, stdout=nowhere, cwd=ROOT)
+    run = partial(run_program, [sys.executable, *arguments], stderr=nowhere, stdout=nowhere, cwd=ROOT)
     async with trio.open_nursery() as nursery:
         await nursery.start(run)
         await until_listening(port)

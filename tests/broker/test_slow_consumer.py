@@ -16,6 +16,7 @@ import trio
 from protocol import Limits
 from tests.broker.flood_server import WINDOW
 from tests.peers import BareWebSocket, build_frame
+from tests.programs import run_program
 
 PROGRAM = "tests.broker.flood_server"
 ROOT = Path(__file__).parents[2]
@@ -134,12 +135,10 @@ async def test_one_that_never_reads_among_a_hundred() -> None:
     command = [sys.executable, "-m", PROGRAM, str(MESSAGES), str(PADDING)]
     with trio.fail_after(TIME_LIMIT):
         async with trio.open_nursery() as nursery:
-            run = partial(trio.run_process, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+            run = partial(run_program, cwd=ROOT, stdout=subprocess.PIPE, check=False)
             process: trio.Process = await nursery.start(run, command)
-            try:
-                figures, rest = await flood(process, stream, marks)
-            finally:
-                process.terminate()
+            figures, rest = await flood(process, stream, marks)
+            nursery.cancel_scope.cancel()
 
     # The readers have got everything, in order: `Reader` has compared each byte. The one that did not read:
     assert figures["reasons"] == ["slow consumer"]

@@ -20,6 +20,8 @@ import attrs
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
 
+from tests.programs import run_program
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless=new",
@@ -61,7 +63,7 @@ async def open_chromium(executable: str) -> AsyncIterator[Browser]:
         command = [executable, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         async with trio.open_nursery() as nursery:
             run = partial(
-                trio.run_process,
+                run_program,
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

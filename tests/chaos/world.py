@@ -23,6 +23,7 @@ import trio
 from bench.hold.wire import ENGINE, Line
 from broker import AckTimeout, Backoff, Broker, Client, Disconnected, Limits, Server, Socket, open_client
 from tests.peers import serving
+from tests.programs import run_program
 
 from .proxy import ChaosProxy, chaos_proxy
 
@@ -242,7 +243,7 @@ async def _javascript(here: World, transports: tuple[str, ...]) -> None:
     ]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(
-            lambda task_status: trio.run_process(  # noqa: ASYNC105 - start awaits it
+            lambda task_status: run_program(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from broker import Broker, ConnectRefused, Namespace, Socket
+from tests.programs import run_program
 
 HERE = Path(__file__).parent
 NODE = shutil.which("node")
@@ -37,7 +38,7 @@ async def child(
     given = json.dumps({"port": port, "record": str(record), "options": options})
     async with trio.open_nursery() as nursery:
         process = await nursery.start(
-            lambda task_status: trio.run_process(  # noqa: ASYNC105 - start awaits it
+            lambda task_status: run_program(
                 [*command, given],
                 stdout=subprocess.PIPE,
                 stdin=subprocess.DEVNULL,

@@ -23,6 +23,7 @@ from broker import (
 from tests.client.fake import Talk, scripted
 from tests.client.servers import DEADLINE, make_broker, needs_node, node_server
 from tests.peers import serving
+from tests.programs import run_program
 
 QUICK = Backoff(initial=0.001, maximum=0.01)
 WEBSOCKET = ("websocket",)
@@ -694,7 +695,7 @@ async def main():
         nursery.cancel_scope.cancel()
 trio.run(main)
 """
-    ran = await trio.run_process([sys.executable, "-c", program], capture_stdout=True)
+    ran = await run_program([sys.executable, "-c", program], capture_stdout=True)
     number, message = ran.stdout.decode().splitlines()
     assert number == "1"
     assert "pip install 'trio-broker[client]'" in message

@@ -15,12 +15,13 @@ from broker.cli.connecting import Plan, parse_values, run
 from broker.cli.errors import CommandError
 from broker.cli.screen import Screen
 from tests.client.servers import DEADLINE, our_server
+from tests.programs import run_program
 
 
 async def connect(url: str, *options: str, said: str = "") -> tuple[int, str, str]:
     environ = {**os.environ, "NO_COLOR": ""}
     with trio.fail_after(DEADLINE):
-        ran = await trio.run_process(
+        ran = await run_program(
             [sys.executable, "-m", "broker", "connect", url, *options],
             stdin=said.encode(),
             capture_stdout=True,
@@ -48,7 +49,7 @@ async def test_what_is_typed_is_done_and_what_comes_is_shown():
         auth = ("--auth", '{"token": "s3cret"}')
         async with trio.open_nursery() as nursery:
             process = await nursery.start(
-                lambda task_status: trio.run_process(  # noqa: ASYNC105 - start awaits it
+                lambda task_status: run_program(
                     [sys.executable, "-m", "broker", "connect", url, *auth],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,

@@ -19,6 +19,7 @@ import trio
 from attrs import define, field
 
 from broker import Broker, RedisAdapter, Server, Socket
+from tests.programs import run_program
 
 HERE = Path(__file__).resolve().parent
 INTEROP = HERE.parent / "interop"
@@ -97,7 +98,7 @@ class RedisServer:
     async def ask(self, *parts: str) -> str:
         """Run one command with redis-cli; return what it prints."""
         cli = shutil.which("redis-cli") or "redis-cli"
-        done = await trio.run_process(
+        done = await run_program(
             [cli, "-p", str(self.port), *parts], capture_stdout=True, capture_stderr=True
         )
         return bytes(done.stdout).decode().strip()

@@ -20,6 +20,7 @@ from broker.conformance.client_role import judge_client
 from broker.conformance.reports import Terminal, to_html, to_json, to_junit
 from broker.conformance.target import parse_url
 from tests.conformance.mutants import MUTANTS
+from tests.programs import run_program
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples" / "conformance"
@@ -38,7 +39,7 @@ CLIENTS = {
 async def started(command: list[str]):
     """Start a server that prints its URL; it is ended by the end of its standard input."""
     async with trio.open_nursery() as nursery:
-        run = partial(trio.run_process, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False)
+        run = partial(run_program, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False)
         process = await nursery.start(run)
         line = b""
         with trio.fail_after(20):

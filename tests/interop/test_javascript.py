@@ -15,6 +15,8 @@ from xml.etree import ElementTree
 import pytest
 import trio
 
+from tests.programs import run_program
+
 from .server import Stage, run_stage
 
 HERE = Path(__file__).parent
@@ -74,7 +76,7 @@ async def run_file(path: Path, transport: str) -> Run:
             stage: Stage = await nursery.start(run_stage)
             environment = {**os.environ, **stage.environment(), "BROKER_TRANSPORT": transport}
             with trio.move_on_after(max(TIME_LIMIT, 5.0 * ROUNDS)):
-                await trio.run_process(
+                await run_program(
                     command, check=False, env=environment, cwd=HERE, stdout=log, stderr=subprocess.STDOUT
                 )
             nursery.cancel_scope.cancel()

@@ -17,6 +17,8 @@ from .server import Stage, run_stage
 pytest.importorskip("socketio", reason="python-socketio is not installed")
 pytest.importorskip("aiohttp", reason="aiohttp is not installed")
 
+from tests.programs import run_program
+
 from .python_client import CHECKS, KINDS, TRANSPORTS
 
 PROGRAM = Path(__file__).with_name("python_client.py")
@@ -45,7 +47,7 @@ async def run_client(kind: str, transport: str) -> Run:
             pairs = [f"{name}={url}" for name, url in vars(stage).items()]
             command = [sys.executable, str(PROGRAM), kind, transport, *pairs]
             with trio.move_on_after(TIME_LIMIT):
-                await trio.run_process(command, check=False, stdout=log, stderr=subprocess.STDOUT)
+                await run_program(command, check=False, stdout=log, stderr=subprocess.STDOUT)
             nursery.cancel_scope.cancel()
         log.seek(0)
         output = log.read().decode(errors="replace")

@@ -15,6 +15,8 @@ from typing import Any
 
 import trio
 
+from tests.programs import run_program
+
 from .test_javascript import NODE
 from .test_javascript import pytestmark as pytestmark  # node, and its clients, are needed here too
 
@@ -72,7 +74,7 @@ class ServerProcess:
         command += ["--bind", "127.0.0.1:0", "--drain-timeout", f"{DRAIN_TIMEOUT:g}"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "ROLLING_RECORD": str(record)}
         process: trio.Process = await nursery.start(
-            partial(trio.run_process, command, check=False, env=environment, cwd=ROOT, stderr=subprocess.PIPE)
+            partial(run_program, command, check=False, env=environment, cwd=ROOT, stderr=subprocess.PIPE)
         )
         assert process.stderr is not None
         lines = Lines(process.stderr)
@@ -161,7 +163,7 @@ async def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
             port = listener.socket.getsockname()[1]
             command = [NODE or "node", str(HERE / "rolling.js"), f"http://127.0.0.1:{port}"]
             node: trio.Process = await nursery.start(
-                partial(trio.run_process, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                partial(run_program, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             )
             assert node.stdin is not None
             assert node.stdout is not None

@@ -18,6 +18,7 @@ from broker import AckTimeout, ConnectError, Disconnected, open_client
 from broker.testing import HttpAnswer, request
 from broker.testing.process import serve_harness
 from tests.client.servers import needs_node
+from tests.programs import run_program
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples/harness"
@@ -27,7 +28,7 @@ EXAMPLES = ROOT / "examples/harness"
 async def harness_process() -> AsyncIterator[str]:
     async with trio.open_nursery() as nursery:
         process = await nursery.start(
-            lambda task_status: trio.run_process(  # noqa: ASYNC105 - start awaits it
+            lambda task_status: run_program(
                 [sys.executable, "-m", "broker", "harness", "--port", "0"],
                 stdout=subprocess.PIPE,
                 cwd=ROOT,
@@ -48,7 +49,7 @@ async def harness_process() -> AsyncIterator[str]:
 
 async def run_example(command: list[str], **environment: str) -> str:
     with trio.fail_after(60):
-        done = await trio.run_process(
+        done = await run_program(
             command, capture_stdout=True, capture_stderr=True, check=False, env={**os.environ, **environment}
         )
     said = done.stdout.decode() + done.stderr.decode()

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from tests.peers import DEADLINE
+from tests.programs import run_program
 from tests.workers.neighbours import nodes
 from tests.workers.processes import serving_processes
 
@@ -60,7 +61,7 @@ async def poll(url: str, kept: str) -> dict[str, Any]:
     assert NODE is not None
     command = [NODE, str(HERE / "polling.js"), url, str(CLIENTS), str(EVENTS), kept]
     with trio.fail_after(60):
-        ended = await trio.run_process(command, capture_stdout=True)
+        ended = await run_program(command, capture_stdout=True)
     said: dict[str, Any] = json.loads(ended.stdout)
     return said
 

@@ -24,12 +24,24 @@ from .session import DEADLINE, ClientSession
 FIRST_DEADLINE = 30.0
 """Seconds that a client may take to start, on a machine that has other work too."""
 
-
 REMIND = 5.0
 """Seconds after which a person is told that a client is missing."""
 
+END_TIMEOUT = 5.0
+"""Seconds that a client's program has to end when it is asked to; then it is killed."""
 
 RunClient = Callable[[str, str], Awaitable[object]]
+
+
+async def end_program(program: trio.Process) -> None:
+    """Ask a program to end, and kill it when it does not; for `deliver_cancel` of `trio.run_process`.
+
+    Trio's own way warns before it kills. Where warnings are errors the warning is raised in place of the
+    kill, and the wait for the end of the program, which nothing can cancel, has no end.
+    """
+    program.terminate()
+    await trio.sleep(END_TIMEOUT)
+    program.kill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +129,12 @@ class ClientLab:
     async def _run(self, words: list[str]) -> None:
         # Cancelling ends the client: this process started it.
         done = await trio.run_process(
-            words, check=False, stdin=subprocess.DEVNULL, capture_stdout=True, capture_stderr=True
+            words,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_stdout=True,
+            capture_stderr=True,
+            deliver_cancel=end_program,
         )
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         text = f"the client's program ended with code {done.returncode}" + "".join(

@@ -281,7 +281,10 @@ def test_the_process_ends_with_code_0_and_no_traceback(number):
             if "listening on" in line:
                 break
         process.send_signal(number)
-        _, rest = process.communicate(timeout=60)
+        try:
+            _, rest = process.communicate(timeout=60)
+        finally:
+            process.kill()  # nothing if it has ended
     assert process.returncode == 0, rest
     assert "Traceback" not in rest
     assert any(line.split()[-3:] == ["ping_interval", "3", "s"] for line in shown)
