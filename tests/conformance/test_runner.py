@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import xml.etree.ElementTree as ElementTree
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -221,3 +222,13 @@ def test_reports_tell_errors_of_the_kit_from_failures_of_the_peer():
     assert "1 errors of the kit" in out.getvalue()
     assert "ERROR  WS-1" in out.getvalue()
     assert "| line 1 <&>" in out.getvalue()
+
+
+def test_a_clause_that_nothing_tried_is_not_said_to_hold():
+    ends = [("EIO-HS-1", Verdict.PASS), ("EIO-HS-2", Verdict.FAIL), ("EIO-HS-3", Verdict.SKIP)]
+    outcomes = [
+        Outcome(replace(case_that(raising()), clauses=(clause,)), verdict, "why") for clause, verdict in ends
+    ]
+    out = io.StringIO()
+    Terminal(out, live=False).finish(Report("http://x/", "server", outcomes=outcomes))
+    assert "1 of 3 clauses held, 1 not tried; failing: EIO-HS-2\n" in out.getvalue()

@@ -89,6 +89,7 @@ class Terminal:
     def _clauses(self, report: Report) -> str:
         groups = report.by_clause()
         failing = [clause for clause, outcomes in groups.items() if any(outcome.bad for outcome in outcomes)]
-        kept = len(groups) - len(failing)
-        text = f"{kept} of {len(groups)} clauses without a failure"
+        untried = sum(all(one.verdict is Verdict.SKIP for one in outcomes) for outcomes in groups.values())
+        text = f"{len(groups) - len(failing) - untried} of {len(groups)} clauses held"
+        text += f", {untried} not tried" if untried else ""
         return text + (f"; failing: {', '.join(failing)}" if failing else "")
