@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 import trio
 from attrs import define, field, frozen
 
-from broker.flow.overflow import Policy
 from protocol.bus.options import BroadcastOptions
 from protocol.limits import Limits
 from protocol.recovery import Offset
@@ -102,20 +101,13 @@ class LocalNamespace(Protocol):
 
     name: str
 
-    def deliver(
-        self,
-        event: Sequence[Any],
-        options: BroadcastOptions,
-        offset: Offset | None = None,
-        policy: Policy | None = None,
-    ) -> None:
+    def deliver(self, event: Sequence[Any], options: BroadcastOptions, offset: Offset | None = None) -> None:
         """Send an event, name and arguments, to sockets of this node.
 
         Args:
             event: Name and arguments.
             options: Whom it is for.
             offset: What a shared log has numbered it.
-            policy: The one it was sent with, if this node has sent it.
         """
 
     def restart_log(self, offset: Offset) -> None:

@@ -14,7 +14,6 @@ from typing import Any, Protocol, runtime_checkable
 import trio
 from attrs import define, field, frozen
 
-from broker.flow.overflow import Policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
 from protocol.recovery import START, Offset, RecoveryRefusal, Stay
@@ -149,9 +148,7 @@ class SharedLog(Protocol):
     def position(self) -> Offset:
         """The end of what has come back."""
 
-    def publish(
-        self, namespace: str, event: Sequence[Any], options: BroadcastOptions, policy: Policy | None
-    ) -> bool:
+    def publish(self, namespace: str, event: Sequence[Any], options: BroadcastOptions) -> bool:
         """Send an event to all nodes, this one among them. Never waits.
 
         Returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import frozen
 
@@ -54,6 +54,11 @@ class Policy:
         if self.overflow is Overflow.KEEP_LATEST:
             message.key = (namespace, event if self.key is None else self.key)
 
+    def to_wire(self) -> list[str]:
+        """Return it as it stands in a message to other nodes."""
+        overflow = self.overflow.value
+        return [overflow] if self.key is None else [overflow, self.key]
+
 
 def make_policy(overflow: OverflowPolicy | Overflow, key: str | None = None) -> Policy:
     """Check a policy as an application writes it.
@@ -65,6 +70,16 @@ def make_policy(overflow: OverflowPolicy | Overflow, key: str | None = None) -> 
     if key is not None and policy.overflow is not Overflow.KEEP_LATEST:
         raise ValueError(f"a key is for keep_latest, not for {policy.overflow}")
     return policy
+
+
+def read_policy(value: Any) -> Policy | None:
+    """Read the policy of a message from another node; None if it is none."""
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        return None
+    try:
+        return make_policy(*value)
+    except (TypeError, ValueError):
+        return None
 
 
 class Policies:

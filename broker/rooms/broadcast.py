@@ -169,6 +169,8 @@ class Broadcast:
         flags: dict[str, Any] = {}
         if self.is_volatile:
             flags["volatile"] = True
+        if self.policy is not None:
+            flags["overflow"] = self.policy.to_wire()
         if timeout is not None:
             flags["timeout"] = math.ceil(timeout * 1000)
         return BroadcastOptions(self.rooms, self.except_rooms, flags)

@@ -13,7 +13,7 @@ from broker.adapters.base import Answered
 from broker.flow.acks import Outcome
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import NO_ACK, EventError, error_answer
-from broker.flow.overflow import Policy
+from broker.flow.overflow import read_policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
 from protocol.recovery import Offset
@@ -49,19 +49,13 @@ class LocalSide:
 
     # Events for sockets
 
-    def deliver(
-        self,
-        event: Sequence[Any],
-        options: BroadcastOptions,
-        offset: Offset | None = None,
-        policy: Policy | None = None,
-    ) -> None:
+    def deliver(self, event: Sequence[Any], options: BroadcastOptions, offset: Offset | None = None) -> None:
         """Send an event to sockets of this node."""
         namespace = self._namespace
         sockets = self._select(options)
         if not sockets and namespace.journal is None:
             return
-        message = self._encode(event, options, offset=offset, policy=policy)
+        message = self._encode(event, options, offset=offset)
         if message is not None:
             namespace.fan_out.deliver(message, sockets, options.volatile)
 
@@ -72,9 +66,8 @@ class LocalSide:
         ack_id: int | None = None,
         *,
         offset: Offset | None = None,
-        policy: Policy | None = None,
     ) -> EncodedMessage | None:
-        """Encode an event under the policy of this node; None if it cannot be sent."""
+        """Encode an event under its own policy, else that of this node; None if it cannot be sent."""
         namespace = self._namespace
         name = event[0]
         try:
@@ -84,6 +77,7 @@ class LocalSide:
         except TypeError:
             self._count_event("malformed bus message")
             return None
+        policy = read_policy(options.flags.get("overflow"))
         namespace.apply_policy(message, name, policy, options.rooms, asks=ack_id is not None)
         return message
 

@@ -64,7 +64,7 @@ class LoggedBroadcast(Broadcast):
             return super().emit(event, *args)
         check_event(event)
         self._namespace.notice_outgoing(event, args)
-        published = shared.publish(self._namespace.name, (event, *args), self._options(), self.policy)
+        published = shared.publish(self._namespace.name, (event, *args), self._options())
         return EmitResult(len(self.select()), unpublished=0 if published else 1)
 
     async def send_event(self, event: str, *args: Any) -> EmitResult:
@@ -153,7 +153,8 @@ class LoggedSocket(Socket):
             return self.offer_kept(self.encode(event, args, policy=policy))
         check_event(event)
         namespace.notice_outgoing(event, args)
-        shared.publish(namespace.name, (event, *args), BroadcastOptions((self.id,)), policy)
+        flags = {} if policy is None else {"overflow": policy.to_wire()}
+        shared.publish(namespace.name, (event, *args), BroadcastOptions((self.id,), flags=flags))
         return Verdict.QUEUED
 
     def offer_kept(self, message: EncodedMessage) -> Verdict:

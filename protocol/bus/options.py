@@ -14,7 +14,8 @@ class BroadcastOptions:
     Attributes:
         rooms: Members of any of these; without any, all sockets.
         except_rooms: But no member of these.
-        flags: `volatile` (bool), `timeout` (milliseconds), as they stand on the bus.
+        flags: `volatile` (bool), `timeout` (milliseconds), as they stand on the bus; of this broker alone
+            `overflow`, the policy that the event was sent with.
     """
 
     rooms: tuple[str, ...] = ()

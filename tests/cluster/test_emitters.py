@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import trio
 
-from broker import BusRefused, BusUnavailable, ConfigError, Emitter, RedisAdapter, open_emitter
+from broker import BusRefused, BusUnavailable, ConfigError, Emitter, Limits, RedisAdapter, open_emitter
+from tests.duplex import joined
+from tests.peers import quick_broker, serving, until
 
 from .nodes import (
     NodeProcess,
@@ -139,6 +141,31 @@ async def test_the_official_emitter_reaches_everybody() -> None:
         clients, ids = await both_kinds(stack, redis, "classic")
         official = await stack.enter_async_context(node_program("emitter.cjs", str(redis.port)))
         await check_emitter(official.call, clients, ids)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_policy_of_an_event_reaches_every_node(mode: Any) -> None:
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(redis_server())
+        adapter = RedisAdapter(redis.url, mode=mode)
+        sender, slow = (
+            quick_broker(adapter=adapter),
+            quick_broker(adapter=adapter, limits=Limits(outbox_messages=2)),
+        )
+        server = await stack.enter_async_context(serving(slow))
+        await stack.enter_async_context(sender)
+        peer = await stack.enter_async_context(joined(server, "polling"))
+        emitter = stack.enter_context(Emitter(redis.url, mode=mode))
+        (socket,) = slow.sockets.sockets.values()
+        emitter.overflow("drop_newest").overflow("keep_latest", key="k").emit("price", 1)
+        await until(lambda: socket.outbox.messages == 1)
+        sender.overflow("keep_latest", key="k").emit("price", 2)
+        await until(lambda: slow.statistics().dropped["replaced"] == 1)
+        emitter.overflow("drop_newest").emit("hint")
+        await until(lambda: socket.outbox.messages == 2)
+        sender.overflow("drop_newest").emit("too much")
+        await until(lambda: slow.statistics().dropped["newest"] == 1)
+        await peer.expect('42["price",2]', '42["hint"]')
 
 
 async def test_emitters_say_when_they_are_not_heard() -> None:

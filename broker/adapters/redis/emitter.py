@@ -12,6 +12,7 @@ from typing import Any, Generic, Self, TypeVar
 import trio
 
 from broker.adapters.base import BusHost
+from broker.flow.overflow import OverflowPolicy, make_policy
 from protocol.bus.channels import SubscriptionMode
 from protocol.bus.emitting import Command, Emission
 from protocol.limits import Limits
@@ -58,6 +59,16 @@ class _Choosing(Generic[Way]):
     def volatile(self) -> Self:
         """For events that may be dropped for those who cannot take them at once."""
         return self._with(self._emission.narrowed(volatile=True))
+
+    def overflow(self, policy: OverflowPolicy, key: str | None = None) -> Self:
+        """Set what becomes of the event where a client has no room for it; as of `Broadcast.overflow`.
+
+        Nodes of other makers leave it unseen.
+
+        Raises:
+            ValueError: There is no such policy, or it takes no key.
+        """
+        return self._with(self._emission.narrowed(overflow=make_policy(policy, key).to_wire()))
 
     def _event(self, event: str, args: tuple[Any, ...]) -> Command:
         if event in RESERVED_EVENTS:

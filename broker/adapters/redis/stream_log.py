@@ -10,7 +10,6 @@ from attrs import frozen
 
 from broker.adapters.base import BusHost, LocalNamespace
 from broker.adapters.errors import BusUnavailable
-from broker.flow.overflow import Policy
 from protocol.bus.cluster import ClusterMessage, MessageType
 from protocol.bus.commands import Part
 from protocol.bus.options import BroadcastOptions
@@ -31,7 +30,6 @@ class _Flight:
     """An event on its way to the stream and back."""
 
     fields: Sequence[bytes]
-    policy: Policy | None
     at: float
 
 
@@ -85,9 +83,7 @@ class StreamLog:
 
     # Sending
 
-    def publish(
-        self, namespace: str, event: Sequence[object], options: BroadcastOptions, policy: Policy | None
-    ) -> bool:
+    def publish(self, namespace: str, event: Sequence[object], options: BroadcastOptions) -> bool:
         """Send an event to all nodes; see `SharedLog.publish`."""
         message = ClusterMessage(
             type=MessageType.BROADCAST, uid=self._uid, namespace=namespace, event=event, options=options
@@ -100,7 +96,7 @@ class StreamLog:
         if not fits:
             self._host.events["oversized bus message"] += 1
         sent = fits and self._client.send(*self._add, *fields)
-        flight = _Flight(fields, policy, trio.current_time())
+        flight = _Flight(fields, trio.current_time())
         if sent and self._awaits:
             self._flights[self._number] = flight
             return True
@@ -123,7 +119,7 @@ class StreamLog:
         message = read_entry(flight.fields, self._host.depth)
         local = None if message is None else self._locals.get(message.namespace)
         if message is not None and local is not None:
-            local.deliver(message.event, message.options, offset, flight.policy)
+            local.deliver(message.event, message.options, offset)
 
     # What comes back
 

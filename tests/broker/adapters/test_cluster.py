@@ -18,12 +18,15 @@ from broker import (
     BusUnavailable,
     EventError,
     Gap,
+    Limits,
     Server,
     Socket,
 )
 from broker.adapters.requests import Request
 from protocol.bus.cluster import ClusterMessage, MessageType
-from tests.peers import RawWebSocket, client, quick_broker
+from protocol.bus.options import BroadcastOptions
+from tests.duplex import joined
+from tests.peers import RawWebSocket, client, quick_broker, until
 
 from .hub import Hub
 
@@ -85,6 +88,41 @@ async def test_events_reach_the_sockets_of_other_nodes(virtual_serve: Serve) -> 
         b.broker.emit("end")
         await b.peer.expect('42["now or never",0]')
         await b.peer.expect('42["end"]')
+
+
+async def test_the_policy_of_an_emit_holds_on_every_node(virtual_serve: Serve) -> None:
+    hub = Hub()
+    slow = quick_broker(adapter=hub, ping_interval=1000.0, limits=Limits(outbox_messages=3))
+    async with (
+        node(virtual_serve, hub) as a,
+        virtual_serve(slow) as server,
+        joined(server, "polling") as peer,
+    ):
+        a.broker.overflow("keep_latest", key="k").emit("price", 1)
+        a.broker.overflow("drop_oldest").emit("hint")
+        a.broker.overflow("keep_latest", key="k").emit("price", 2)
+        slow.emit("fill")
+        a.broker.overflow("drop_newest").emit("too much")
+        a.broker.overflow("wait").emit("too much")
+        a.broker.overflow("drop_oldest").emit("hint", "newer")
+        assert dict(slow.statistics().dropped) == {"replaced": 1, "newest": 1, "would wait": 1, "oldest": 1}
+        await peer.expect('42["price",2]', '42["fill"]', '42["hint","newer"]')
+        (socket,) = slow.sockets.sockets.values()
+        for _ in range(4):
+            a.broker.overflow("disconnect").emit("not to be missed")
+        await until(lambda: not socket.connected)
+
+
+@pytest.mark.parametrize(
+    "odd", ["drop_newest", [], ["block"], [1], ["drop_newest", "k"], ["keep_latest", "k", "l"], {"a": 1}]
+)
+async def test_an_odd_policy_of_another_node_is_none(virtual_serve: Serve, odd: Any) -> None:
+    hub = Hub()
+    async with node(virtual_serve, hub, overflow="drop_newest") as a:
+        options = BroadcastOptions(flags={"overflow": odd})
+        inject(hub, a, Kind.BROADCAST, event=["fine"], options=options)
+        await a.peer.expect('42["fine"]')
+        assert a.socket.connected
 
 
 async def test_rooms_and_disconnects_reach_over(virtual_serve: Serve) -> None:

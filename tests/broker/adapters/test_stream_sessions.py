@@ -57,7 +57,7 @@ class Local:
     def __init__(self) -> None:
         self.got: list[Any] = []
 
-    def deliver(self, event: Any, options: Any, offset: Any = None, policy: Any = None) -> None:
+    def deliver(self, event: Any, options: Any, offset: Any = None) -> None:
         self.got.append((*event, None if offset is None else str(offset)))
 
     def restart_log(self, offset: Offset) -> None:
@@ -204,25 +204,25 @@ async def test_the_way_to_the_stream_and_back(
         assert log.take(entry_id, message, [b"no", b"%d" % number])
 
     args = ["x"]
-    assert log.publish("/", ("a", args), EVERYONE, None)
+    assert log.publish("/", ("a", args), EVERYONE)
     args.append("changed later")
     back("2-0", 1)
     assert local.got == [("restart", "1-0"), ("a", ["x"], "2-0")]
     local.got.clear()
-    assert not log.publish("/", ("large", "x" * 2000), EVERYONE, None)  # nobody would read it
+    assert not log.publish("/", ("large", "x" * 2000), EVERYONE)  # nobody would read it
     assert local.got.pop()[-1] is None
     assert log.is_away
     async with trio.open_nursery() as nursery:
         nursery.start_soon(log.watch)
         await trio.sleep(0.15)
-        assert log.publish("/", ("behind the mark",), EVERYONE, None)
+        assert log.publish("/", ("behind the mark",), EVERYONE)
         assert local.got == []
         back("3-0", 3)
         back("4-0", 4)
         assert local.got == [("restart", "3-0"), ("behind the mark", "4-0")]
         assert not log.is_away
         local.got.clear()
-        assert log.publish("/", ("slow",), EVERYONE, None)
+        assert log.publish("/", ("slow",), EVERYONE)
         await trio.sleep(1.2)
         assert local.got == [("slow", None)]
         back("5-0", 5)
@@ -230,7 +230,7 @@ async def test_the_way_to_the_stream_and_back(
         back("6-0", 6)
         assert not log.is_away
         trouble.append("away")
-        assert log.publish("/", ("while away",), EVERYONE, None)
+        assert log.publish("/", ("while away",), EVERYONE)
         assert local.got[-1] == ("while away", None)
         with pytest.raises(BusUnavailable):
             await log.catch_up(Offset(9, 0))
