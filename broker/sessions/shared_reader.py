@@ -117,17 +117,17 @@ class SharedReader:
         """Work off what one session had received before; then read for it."""
         session = work[0][0]
         with trio.CancelScope() as scope:
-            while work:
-                driven = self._work_off(work)
-                if driven is not None:
-                    driven.adopt(scope)
-                    if self._nursery is not None:
-                        self._nursery.start_soon(self._catch_up, work)
-                    await driven.finish()
-                    return
+            while (driven := self._work_off(work)) is None and work:
                 await trio.lowlevel.checkpoint()
-        if not session.is_paused:
-            self._register(session)
+            if driven is not None:
+                driven.adopt(scope)
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._catch_up, work)
+                await driven.finish()
+                return
+            # At once: if a pause were lifted first, another would be catching up.
+            if not session.is_paused:
+                self._register(session)
 
     def _work_off(self, work: Work) -> Driven | None:
         """Take some input of each, until the turn is over or a handler suspends; then write all answers.

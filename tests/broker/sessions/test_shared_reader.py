@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import trio
 
-from broker import DisconnectReason
+from broker import DisconnectReason, Limits
 from broker.rooms.connection import Connection
 from broker.rooms.inbound import Inbound
-from tests.peers import client, quick_broker, settled
+from tests.peers import BareWebSocket, build_frame, client, quick_broker, settled, until
 
 Serve = Callable[..., Any]
 
@@ -62,3 +63,21 @@ async def test_a_fault_behind_a_suspended_handler_ends_one_session(
         await other.emit("echo", 1)
         await other.expect('42["echo",1]')
     assert "event handling failed" in caplog.text
+
+
+async def test_a_pause_that_is_lifted_at_once_keeps_the_order(serve: Serve) -> None:
+    broker = quick_broker(ping_interval=25.0, limits=Limits(inbox_messages=2))
+    got: list[int] = []
+    count = 10_000  # more than one chunk of input
+
+    @broker.on("number")
+    async def number(socket: Any, value: int) -> None:
+        await trio.lowlevel.checkpoint()
+        got.append(value)
+
+    async with serve(broker) as server, await BareWebSocket.open(server) as peer:
+        await peer.send_frame(1, b"40")
+        frames = b"".join(build_frame(1, b'42["number",%d]' % value) for value in range(count))
+        await peer.send(frames)
+        await until(lambda: len(got) == count or not broker.engine.clients_count)
+    assert got == list(range(count))
