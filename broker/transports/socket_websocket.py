@@ -207,7 +207,9 @@ class SocketWebSocket(WebSocketTransport):
         Raises:
             TransportEnded: The peer is gone.
         """
-        data = build_frames(messages, self._base64)
+        await self._send_all(build_frames(messages, self._base64))
+
+    async def _send_all(self, data: bytes) -> None:
         try:
             while data := data[self._try_send(data) :]:
                 await trio.lowlevel.wait_writable(self._sock)
@@ -239,7 +241,7 @@ class SocketWebSocket(WebSocketTransport):
     async def close(self, code: int, text: str) -> None:
         """Send a close frame, stop sending, and read on until the peer has closed too. Spec: EIO-CLOSE-4."""
         try:
-            self._sock.send(build_close(code, text))
+            await self._send_all(build_close(code, text))
             self._sock.shutdown(socket.SHUT_WR)
             # Closing with unread input would reset the connection and could destroy the close frame. Behind
             # the peer's own close frame nothing comes, and it is for the server to close the connection.

@@ -101,6 +101,19 @@ async def test_what_waits_is_written_before_the_close_frame(carrier: Carrier) ->
         assert reasons == [DisconnectReason.SERVER_NAMESPACE_DISCONNECT]
 
 
+@pytest.mark.parametrize("carrier", [carriers.plain, carriers.unix])
+async def test_a_close_frame_waits_for_the_kernel_too(carrier: Carrier) -> None:
+    # Over a Unix socket the kernel takes small writes whole or not at all: no begun frame stands before it.
+    broker = quick_broker(ping_interval=25.0, limits=Limits(outbox_hard_bytes=50_000))
+    async with carrier(broker) as door, await BareWebSocket.open(door) as bare:
+        await bare.send(build_frame(TEXT, b"40"))
+        await until(lambda: broker.sockets.sockets)
+        while not broker.emit("flood", "x" * 1_000).closed:
+            pass
+        await settled()
+        assert await bare.expect_close() == (1013, "slow consumer")
+
+
 @pytest.mark.parametrize("carrier", [carriers.plain, carriers.alone, carriers.sockets])
 async def test_a_peer_that_goes_away_while_much_waits(carrier: Carrier) -> None:
     broker, reasons = watched()
