@@ -114,7 +114,9 @@ class Admission:
         return Refused(Refusal.SESSION_ELSEWHERE, f"node {owner.node} holds the session")
 
     def _check_capacity(self, request: HttpRequest) -> Refused | None:
-        """Refuse newcomers while draining, and beyond the bounds of all and of their address."""
+        """Refuse newcomers unless open, while draining, and beyond the bounds of all and of their address."""
+        if not self._engine.is_open:
+            return Refused(Refusal.DRAINING, "the broker is not open")
         if self._engine.draining or request.door in self._engine.closing:
             return Refused(Refusal.DRAINING)
         if self._engine.is_full_for(request.address):

@@ -135,7 +135,12 @@ class Engine:
             self.reader = self.writer = None
 
     def open_session(self, opening: Opening, session_id: str) -> Session:
-        """Register a new session; its caller runs it."""
+        """Register a new session; its caller runs it.
+
+        Raises:
+            NotRunning: The broker is not open.
+        """
+        _ = self.nursery
         session = Session(session_id, self, opening)
         session.handler = self._accept(session)
         self.sessions[session_id] = session

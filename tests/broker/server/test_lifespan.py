@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import trio
 from broker import Broker, NotRunning
 from broker.testing.harness import plain_errors
 from tests.broker import carriers
-from tests.peers import PollingPeer, client, http, open_sockets, quick_broker, serving
+from tests.peers import PollingPeer, client, http, open_sockets, quick_broker, serving, settled
 
 # -- under a real ASGI server -----------------------------------------------------------------
 
@@ -32,16 +33,47 @@ async def other_app(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def test_asgi_without_lifespan_is_not_open() -> None:
-    app = quick_broker().asgi()
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_asgi_without_lifespan_is_not_open(transport: str) -> None:
+    broker = quick_broker()
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
     async def receive() -> dict[str, Any]:
-        await trio.sleep_forever()
-        raise AssertionError
+        return {"type": "websocket.connect"}
+
+    scope = {
+        "type": "http" if transport == "polling" else "websocket",
+        "method": "GET",
+        "path": "/socket.io/",
+        "query_string": f"EIO=4&transport={transport}".encode(),
+        "headers": [],
+    }
+    await broker.asgi()(scope, receive, send)
+    assert sent[0]["status"] == 503
+    assert json.loads(sent[1]["body"])["detail"] == "the broker is not open"
+    assert broker.engine.clients_count == 0
+    with pytest.raises(NotRunning):
+        _ = broker._engine.nursery
+    async with broker:
+        assert broker.is_open
+
+
+async def test_a_broker_that_closes_during_a_handshake_keeps_no_session() -> None:
+    named = trio.Event()
+
+    async def generate_id(request: Any) -> str:
+        await named.wait()
+        return "late"
+
+    broker = quick_broker(generate_id=generate_id)
+    app = broker.asgi()
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
 
     scope = {
         "type": "http",
@@ -50,11 +82,13 @@ async def test_asgi_without_lifespan_is_not_open() -> None:
         "query_string": b"EIO=4&transport=polling",
         "headers": [],
     }
-    await app(scope, receive, send)
+    async with trio.open_nursery() as nursery:
+        async with broker:
+            nursery.start_soon(app, scope, trio.sleep_forever, send)
+            await settled()
+        named.set()
     assert sent[0]["status"] == 503
-    assert sent[1]["body"] == b"The broker is not running.\n"
-    with pytest.raises(NotRunning):
-        _ = quick_broker()._engine.nursery
+    assert broker.engine.clients_count == 0
 
 
 async def test_an_application_beside_it_under_an_asgi_server() -> None:
