@@ -69,7 +69,8 @@ class Admission:
         session_id = asked.parameter("sid")
         if session_id is not None:
             return self._engine.sessions[session_id]
-        return self._check_capacity(request) or await self._ask_application(request) or Opening(request)
+        refused = self._check_open(request) or self._check_capacity(request)
+        return refused or await self._ask_application(request) or Opening(request)
 
     async def admit_websocket(
         self, request: HttpRequest
@@ -113,12 +114,16 @@ class Admission:
             return None
         return Refused(Refusal.SESSION_ELSEWHERE, f"node {owner.node} holds the session")
 
-    def _check_capacity(self, request: HttpRequest) -> Refused | None:
-        """Refuse newcomers unless open, while draining, and beyond the bounds of all and of their address."""
+    def _check_open(self, request: HttpRequest) -> Refused | None:
+        """Refuse newcomers unless open, and while draining."""
         if not self._engine.is_open:
             return Refused(Refusal.DRAINING, "the broker is not open")
         if self._engine.draining or request.door in self._engine.closing:
             return Refused(Refusal.DRAINING)
+        return None
+
+    def _check_capacity(self, request: HttpRequest) -> Refused | None:
+        """Refuse newcomers beyond the bounds of all and of their address."""
         if self._engine.is_full_for(request.address):
             return Refused(Refusal.ADDRESS_OVERLOADED)
         limits = self._engine.limits
@@ -144,7 +149,12 @@ class Admission:
         return None if verdict or verdict is None else Refused(Refusal.FORBIDDEN)
 
     async def new_session_id(self, request: HttpRequest) -> str | Refused:
-        """Return an id for a new session, the application's if it makes them. Spec: EIO-SID-1."""
+        """Return an id for a new session, the application's if it makes them. Spec: EIO-SID-1, EIO-HS-16."""
+        session_id = await self._make_session_id(request)
+        # Others may have come in while the application was asked for its word, or for the id.
+        return self._check_capacity(request) or session_id
+
+    async def _make_session_id(self, request: HttpRequest) -> str | Refused:
         generate = self._engine.settings.generate_id
         if generate is None:
             return self._engine.new_session_id()

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio_websocket import ConnectionRejected
 
-from broker import Broker, HttpRequest, HttpResponse, Limits, Socket
+from broker import Broker, HttpRequest, HttpResponse, Limits, Server, Socket
 from tests.peers import (
     ENGINE_PATH,
     TEXT,
@@ -22,6 +22,7 @@ from tests.peers import (
     http,
     quick_broker,
     serving,
+    until,
     upgrade_head,
     websocket,
 )
@@ -646,6 +647,41 @@ async def test_too_many_sessions() -> None:
             assert (answer.status, answer.json["code"]) == (503, 107)
             assert answer.json["message"] == "Too many sessions"
             assert answer.header("retry-after") is not None
+
+
+@pytest.mark.parametrize("target", [POLLING, WEBSOCKET])
+@pytest.mark.parametrize("hook", ["allow_request", "generate_id"])
+async def test_too_many_sessions_come_while_the_application_is_asked(hook: str, target: str) -> None:
+    asked: list[HttpRequest] = []
+    answer = trio.Event()
+
+    async def ask_elsewhere(request: HttpRequest) -> str | bool:
+        asked.append(request)
+        name = f"session-{len(asked)}"
+        await answer.wait()
+        return name if hook == "generate_id" else True
+
+    broker = quick_broker(ping_interval=25.0, limits=Limits(sessions=2), **{hook: ask_elsewhere})
+    statuses: list[int] = []
+    done = trio.Event()
+
+    async def come(server: Server) -> None:
+        async with await HttpPeer.open(server) as peer:
+            await peer.send_raw(
+                upgrade_head(target, headers=[("upgrade", "websocket" if target == WEBSOCKET else "")])
+            )
+            statuses.append(int((await peer.stream.receive_some()).split()[1]))
+            await done.wait()
+
+    async with serving(broker) as server, trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(come, server)
+        await until(lambda: len(asked) == 5)
+        answer.set()
+        await until(lambda: len(statuses) == 5)
+        assert broker.engine.clients_count == 2
+        assert statuses.count(503) == 3
+        done.set()
 
 
 async def test_draining_refuses_newcomers() -> None:
