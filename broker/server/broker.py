@@ -276,7 +276,8 @@ class Broker(Listening, Sending):
             goodbye = partial(self._close_door, answers)
             limits = self.settings.limits
             window = limits.cleanup_timeout + limits.close_timeout
-            async with self._opened(), told_lifespan(app), outliving(accept, goodbye, window):
+            told = told_lifespan(app, host_app.state)
+            async with self._opened(), told, outliving(accept, goodbye, window):
                 task_status.started(describe_server(listening, scheme))
                 await trio.sleep_forever()
         finally:

@@ -60,6 +60,9 @@ class HttpHost:
     Args:
         app: The ASGI application.
         limits: Bounds on request heads.
+
+    Attributes:
+        state: What the application has left for its requests while it started, as ASGI's lifespan has it.
     """
 
     def __init__(self, app: Any, limits: Limits) -> None:
@@ -71,9 +74,9 @@ class HttpHost:
         self._config.h11_max_incomplete_size = limits.header_bytes
         self._config.websocket_ping_interval = None  # the heartbeat is Engine.IO's
         self._context = WorkerContext(None)
-        self._state: dict[str, Any] = {}
+        self.state: dict[str, Any] = {}
 
     async def serve(self, stream: ReplayStream) -> None:
         """Serve one connection until it closes; it is closed then."""
-        server = _Http1Server(self._app, self._config, self._context, self._state, stream)  # type: ignore[arg-type]  # it reads, sends and closes as a stream of Trio
+        server = _Http1Server(self._app, self._config, self._context, self.state, stream)  # type: ignore[arg-type]  # it reads, sends and closes as a stream of Trio
         await server.run()

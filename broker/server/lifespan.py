@@ -28,8 +28,9 @@ class LifespanFailed(BrokerError):
 class _Teller:
     """Tells one application of start and end."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, state: dict[str, Any]) -> None:
         self._app = app
+        self._state = state
         self._to_app, self._from_host = trio.open_memory_channel[dict[str, Any]](2)
         self._started = trio.Event()
         self._ended = trio.Event()
@@ -37,7 +38,8 @@ class _Teller:
         self._failure: str | None = None
 
     async def run(self) -> None:
-        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+        asgi = {"version": "3.0", "spec_version": "2.0"}
+        scope = {"type": "lifespan", "asgi": asgi, "state": self._state}
         try:
             await self._app(scope, self._from_host.receive, self._send)
         except Exception as error:
@@ -74,8 +76,12 @@ class _Teller:
 
 
 @asynccontextmanager
-async def told_lifespan(app: ASGIApp | None) -> AsyncIterator[None]:
+async def told_lifespan(app: ASGIApp | None, state: dict[str, Any]) -> AsyncIterator[None]:
     """Tell an application of its start, and of its end when the block ends.
+
+    Args:
+        app: The application.
+        state: Takes what it leaves for its requests.
 
     Raises:
         LifespanFailed: It failed to start.
@@ -83,7 +89,7 @@ async def told_lifespan(app: ASGIApp | None) -> AsyncIterator[None]:
     if app is None:
         yield
         return
-    teller = _Teller(app)
+    teller = _Teller(app, state)
     async with outliving(teller.run, teller.stop, _TIMEOUT):
         failure = await teller.start()
         if failure is None:

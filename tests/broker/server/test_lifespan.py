@@ -147,6 +147,22 @@ async def test_the_lifespan_of_an_application_beside_the_broker(make: Any) -> No
         assert app.seen == ["lifespan.startup", "lifespan.shutdown"]
 
 
+async def test_requests_see_what_the_application_has_left_at_its_start() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            scope["state"]["database"] = "open"
+            await Recorder()(scope, receive, send)
+        else:
+            seen.append(dict(scope["state"]))
+            await other_app(scope, receive, send)
+
+    async with serving(quick_broker(), app=app) as server:
+        await http(server, "GET", "/theirs")
+    assert seen == [{"database": "open"}]
+
+
 async def test_an_application_that_fails_to_start() -> None:
     before = open_sockets()
     with plain_errors(), pytest.raises(Exception, match="no database"):
