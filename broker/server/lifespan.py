@@ -34,6 +34,7 @@ class _Teller:
         self._to_app, self._from_host = trio.open_memory_channel[dict[str, Any]](2)
         self._started = trio.Event()
         self._ended = trio.Event()
+        self._complete = False
         self._running = False
         self._failure: str | None = None
 
@@ -43,13 +44,17 @@ class _Teller:
         try:
             await self._app(scope, self._from_host.receive, self._send)
         except Exception as error:
-            # An application that knows no lifespan raises; that is how ASGI tells.
-            logger.debug("application without lifespan: %r", error)
+            if self._complete:
+                logger.exception("the application's lifespan failed; its requests are served all the same")
+            else:
+                # An application that knows no lifespan raises; that is how ASGI tells.
+                logger.debug("application without lifespan: %r", error)
         finally:
             self._started.set()
             self._ended.set()
 
     async def _send(self, message: dict[str, Any]) -> None:
+        self._complete = self._complete or message["type"] == "lifespan.startup.complete"
         if message["type"] == "lifespan.startup.failed":
             self._failure = message.get("message") or "the application failed to start"
         if message["type"].startswith("lifespan.startup"):

@@ -163,6 +163,25 @@ async def test_requests_see_what_the_application_has_left_at_its_start() -> None
     assert seen == [{"database": "open"}]
 
 
+@pytest.mark.parametrize("when", ["startup", "shutdown"])
+async def test_an_application_beside_the_broker_that_crashes_later_is_heard_of(
+    when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def crash(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _start_and_return(scope, receive, send)
+            if when == "shutdown":
+                await receive()
+            raise KeyError("theirs")
+        await other_app(scope, receive, send)
+
+    async with serving(quick_broker(), app=crash) as server:
+        assert (await http(server, "GET", "/theirs")).body == b"/theirs"
+    assert [(one.levelname, str(one.exc_info and one.exc_info[1])) for one in caplog.records] == [
+        ("ERROR", "'theirs'")
+    ]
+
+
 async def test_an_application_that_fails_to_start() -> None:
     before = open_sockets()
     with plain_errors(), pytest.raises(Exception, match="no database"):
