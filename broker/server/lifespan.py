@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import trio
@@ -19,6 +19,7 @@ _TIMEOUT = 10.0  # seconds an application may take to start, and to stop
 ASGIApp = Callable[..., Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Opened = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class LifespanFailed(BrokerError):
@@ -103,9 +104,20 @@ async def told_lifespan(app: ASGIApp | None, state: dict[str, Any]) -> AsyncIter
         raise LifespanFailed(failure)
 
 
-async def hear_lifespan(
-    receive: Receive, send: Send, opened: Callable[[], AbstractAsyncContextManager[None]]
-) -> None:
+@asynccontextmanager
+async def _opened_or_told(send: Send, opened: Opened) -> AsyncIterator[None]:
+    """Open the broker for the block; tell the server if that fails, or it would go on without."""
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(opened())
+        except Exception as error:
+            message = f"the broker cannot be opened: {error}"
+            await send({"type": "lifespan.startup.failed", "message": message})
+            raise
+        yield
+
+
+async def hear_lifespan(receive: Receive, send: Send, opened: Opened) -> None:
     """Keep the broker open between the start and the end that an ASGI server tells of.
 
     Args:
@@ -114,7 +126,7 @@ async def hear_lifespan(
         opened: Returns the async context manager that opens the broker.
     """
     await receive()  # lifespan.startup
-    async with opened():
+    async with _opened_or_told(send, opened):
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
     await send({"type": "lifespan.shutdown.complete"})
@@ -165,7 +177,7 @@ async def share_lifespan(
     scope: dict[str, Any],
     receive: Receive,
     send: Send,
-    opened: Callable[[], AbstractAsyncContextManager[None]],
+    opened: Opened,
     goodbye: Callable[[], Awaitable[None]],
 ) -> None:
     """Keep the broker open around the lifespan of the application beside it, if that knows one.
@@ -179,7 +191,7 @@ async def share_lifespan(
         goodbye: Ends the sessions, before the application stops.
     """
     told = _Listening(receive, send, goodbye)
-    async with opened():
+    async with _opened_or_told(send, opened):
         try:
             await app(scope, told.receive, told.send)
         except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from broker import Broker, NotRunning
+from broker import Broker, BusError, NotRunning, RedisAdapter
 from broker.testing.harness import plain_errors
 from tests.broker import carriers
 from tests.peers import PollingPeer, client, http, open_sockets, quick_broker, serving, settled
@@ -268,6 +268,17 @@ async def test_an_application_that_fails_to_start_under_an_asgi_server() -> None
         assert await host.hear() == "lifespan.startup.failed"
     with pytest.raises(NotRunning):
         _ = broker._engine.nursery
+
+
+@pytest.mark.parametrize("app", [None, Recorder()])
+async def test_a_broker_that_cannot_be_opened_under_an_asgi_server(app: Any) -> None:
+    broker = quick_broker(adapter=RedisAdapter("redis://127.0.0.1:1", start_timeout=0.1))
+    with pytest.raises(BusError):
+        async with hosted(broker, app) as host:
+            await host.say("startup")
+            # Without a word it would take the application for one that knows no lifespan, and serve it.
+            assert await host.hear() == "lifespan.startup.failed"
+    assert app is None or app.seen == []
 
 
 async def test_an_application_that_crashes_later_is_heard_of() -> None:
