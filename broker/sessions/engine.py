@@ -157,7 +157,9 @@ class Engine:
         return self._by_address[address] >= self.limits.sessions_per_address
 
     def _stands_for_many(self, address: str) -> bool:
-        return not address or address in self.settings.proxy_addresses
+        proxies = self.settings.proxy_addresses
+        # A socket for IPv4 and IPv6 alike writes the former as the latter.
+        return not address or address in proxies or address.removeprefix("::ffff:") in proxies
 
     def new_id(self) -> str:
         """Return a new unguessable id of 20 characters. Spec: EIO-SID-1."""

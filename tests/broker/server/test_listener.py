@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -334,6 +336,18 @@ async def test_ipv6() -> None:
         assert server.url == f"http://[::1]:{server.port}"
         async with client(Door(server.port, host="::1")):
             pass
+
+
+@pytest.mark.skipif(not _ipv6(), reason="no IPv6 loopback here")
+async def test_a_proxy_is_known_on_an_inherited_socket_for_both_families() -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as inherited:
+        port: int = inherited.getsockname()[1]
+        broker = quick_broker(limits=Limits(sessions_per_address=1), ping_interval=25.0)
+        async with broker, trio.open_nursery() as nursery:
+            await nursery.start(partial(broker.serve, None, bind=[f"fd:{os.dup(inherited.fileno())}"]))
+            for _ in range(2):
+                await PollingPeer.open(port)
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_name_is_one_port_on_all_its_addresses() -> None:
