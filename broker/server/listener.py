@@ -340,10 +340,11 @@ class _StreamReader:
 
     async def linger(self) -> None:
         """Stop sending, and read on until the peer has closed; on a stream that can be half closed."""
-        if not isinstance(self._stream, trio.abc.HalfCloseableStream):
+        stream = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        if not isinstance(stream, trio.abc.HalfCloseableStream):
             return
-        await self._stream.send_eof()
-        while await self.receive():
+        await stream.send_eof()
+        while await stream.receive_some(_RECEIVE_BYTES):
             pass
 
     def websocket(self, rest: bytes, engine: Engine, *, base64: bool) -> StreamWebSocket:

@@ -72,8 +72,9 @@ async def test_a_head_that_is_too_large(carrier: Carrier, ended: bool) -> None:
         assert (await http(door, "GET", POLLING)).status == 200
 
 
-async def test_an_answer_is_not_lost_to_unread_input() -> None:
-    async with serving(quick_broker()) as server, await HttpPeer.open(server) as peer:
+@pytest.mark.parametrize("carrier", [carriers.plain, carriers.tls, carriers.unix])
+async def test_an_answer_is_not_lost_to_unread_input(carrier: Carrier) -> None:
+    async with carrier(quick_broker()) as door, await HttpPeer.open(door) as peer:
         for _ in range(20):
             await peer.send_raw(b"x" * 10_000)
         answer = await peer.receive()
