@@ -146,6 +146,10 @@ class Listener:
     # Streams
 
     async def _serve_tls(self, accepted: socket.socket, peer: str, context: ssl.SSLContext) -> None:
+        crowded = self._check_crowd()
+        if crowded is not None:
+            self._count(crowded)  # before the handshake of TLS there is no way to say so
+            return
         stream = trio.SSLStream(
             trio.SocketStream(trio.socket.from_stdlib_socket(accepted)),
             context,
@@ -153,7 +157,7 @@ class Listener:
             https_compatible=True,
         )
         try:
-            with trio.fail_after(self._engine.limits.header_timeout):
+            with self._half_open(), trio.fail_after(self._engine.limits.header_timeout):
                 await stream.do_handshake()
         except (trio.BrokenResourceError, trio.TooSlowError) as error:
             logger.debug("TLS handshake failed: %r", error)
@@ -213,8 +217,8 @@ class Listener:
             All that was read, with the head, why it is refused, or None if the peer sent nothing whole.
         """
         limits = self._engine.limits
-        if self._engine.handshakes >= limits.handshakes:
-            crowded = Refused(Refusal.OVERLOADED, "too many handshakes at once", rule="TOO_MANY_HANDSHAKES")
+        crowded = self._check_crowd()
+        if crowded is not None:
             return b"", crowded
         data = bytearray(before)
         with self._half_open(), trio.move_on_after(limits.header_timeout):
@@ -231,6 +235,11 @@ class Listener:
             return b"", None
         return b"", Refused(Refusal.REQUEST_TIMEOUT, "the request head did not arrive in time")
 
+    def _check_crowd(self) -> Refused | None:
+        if self._engine.handshakes < self._engine.limits.handshakes:
+            return None
+        return Refused(Refusal.OVERLOADED, "too many handshakes at once", rule="TOO_MANY_HANDSHAKES")
+
     @contextmanager
     def _half_open(self) -> Iterator[None]:
         self._engine.handshakes += 1
@@ -240,8 +249,11 @@ class Listener:
             self._engine.handshakes -= 1
 
     async def _refuse_head(self, reader: _Reader, refused: Refused) -> None:
-        self._engine.counters.refusals[refused.rule or refused.refusal.name] += 1
+        self._count(refused)
         await self._refuse(reader, refused, ())
+
+    def _count(self, refused: Refused) -> None:
+        self._engine.counters.refusals[refused.rule or refused.refusal.name] += 1
 
     def _is_ours(self, head: RequestHead) -> bool:
         """Tell whether it asks for a WebSocket on our path."""

@@ -410,6 +410,22 @@ async def test_tls_garbage_and_silence() -> None:
             pass
 
 
+async def test_handshakes_of_tls_are_bounded_too() -> None:
+    server_context, client_context = carriers.tls_contexts()
+    broker = quick_broker(limits=Limits(handshakes=2))
+    async with serving(broker, ssl_context=server_context) as server:
+        silent = [await HttpPeer.open(server) for _ in range(2)]
+        await settled()
+        async with await HttpPeer.open(server) as peer:
+            assert await peer.wait_closed() == b""
+        assert broker.statistics().refusals == {"TOO_MANY_HANDSHAKES": 1}
+        for peer in silent:
+            await peer.abort()
+        await settled()
+        async with client(Door(server.port, ssl_context=client_context)):
+            pass
+
+
 @pytest.mark.clause("EIO-POLL-11")
 async def test_a_refusal_over_tls_survives_the_body_that_is_still_on_its_way() -> None:
     server_context, client_context = carriers.tls_contexts()
