@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import trio
 from attrs import frozen
 
 BACKLOG = 4_096
@@ -157,3 +158,15 @@ def describe_server(listening: Sequence[socket.socket], scheme: str) -> Server:
     urls = tuple(describe(one, scheme) for one in listening)
     ports = [name[1] for one in listening if isinstance(name := one.getsockname(), tuple)]
     return Server(urls, ports[0] if ports else 0)
+
+
+def peer_of(stream: trio.abc.Stream) -> str:
+    """Return the address of the peer of a TCP stream, TLS or not; empty for any other."""
+    tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(tcp, trio.SocketStream):
+        return ""
+    try:
+        address = tcp.socket.getpeername()
+    except OSError:  # it is gone
+        return ""
+    return str(address[0]) if isinstance(address, tuple) else ""

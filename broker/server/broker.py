@@ -34,7 +34,7 @@ from broker.sessions.session import Session
 from protocol import DisconnectReason
 from protocol.socketio.packet import DEFAULT_NAMESPACE
 
-from .addresses import Server, describe_server, open_listeners
+from .addresses import Server, describe_server, open_listeners, peer_of
 from .admission import Admission
 from .asgi import ASGIApp, BrokerASGI, Receive, Scope, Send
 from .drain import ENDING, drain
@@ -331,7 +331,8 @@ class Broker(Listening, Sending):
         """
         _ = self._engine.nursery
         host_app = HttpHost(self.asgi(), self.settings.limits)
-        await Listener(self._engine, self._admission, host_app, None).serve_stream(stream)
+        listener = Listener(self._engine, self._admission, host_app, None)
+        await listener.serve_stream(stream, peer_of(stream))
 
     async def handle_websocket(self, websocket: WebSocketRequest | WebSocketConnection) -> None:
         """Serve one WebSocket of a trio-websocket server, until it closes.

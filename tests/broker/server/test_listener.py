@@ -472,6 +472,28 @@ async def test_a_stream_that_breaks_does_not_raise() -> None:
         await broker.handle_stream(right)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_the_address_of_a_stream_is_seen_on_every_transport(tls: bool) -> None:
+    server_context, client_context = carriers.tls_contexts()
+    broker = quick_broker(ping_interval=25.0)
+    seen: list[tuple[str, str]] = []
+    broker.on("connect")(lambda socket: seen.append((socket.transport, socket.handshake.address)))
+
+    async def handle(stream: trio.SocketStream) -> None:
+        await broker.handle_stream(
+            trio.SSLStream(stream, server_context, server_side=True, https_compatible=True) if tls else stream
+        )
+
+    async with broker, trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, handle, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        door = Door(port, ssl_context=client_context if tls else None)
+        async with client(door):
+            await (await PollingPeer.open(door)).join()
+        nursery.cancel_scope.cancel()
+    assert seen == [("websocket", "127.0.0.1"), ("polling", "127.0.0.1")]
+
+
 async def test_a_cancelled_stream_is_closed() -> None:
     async with Broker() as broker:
         ours, theirs = await carriers.memory_pair()
