@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
+from typing import Any
 
 import trio
-from trio_websocket import WebSocketConnection, WebSocketRequest
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
 
 from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
@@ -18,6 +20,8 @@ from .asgi import refusal_response
 from .carriers import run_websocket
 from .engine_hooks import HttpResponse
 from .routing import wants_base64
+
+logger = logging.getLogger(__name__)
 
 _REASON_BYTES = 123  # what fits a close frame
 
@@ -32,12 +36,16 @@ async def serve_trio_websocket(
         request = _describe(websocket, websocket.handshake_headers)
     target, session_id = await admission.admit_websocket(request)
     headers = admission.answer_headers(request, initial=isinstance(target, Opening))
-    if isinstance(target, (Refused, HttpResponse)):
-        with trio.move_on_after(engine.limits.close_timeout):
-            await _refuse(websocket, target, headers)
+    try:
+        if isinstance(target, (Refused, HttpResponse)):
+            with trio.move_on_after(engine.limits.close_timeout):
+                await _refuse(websocket, target, headers)
+            return
+        if isinstance(websocket, WebSocketRequest):
+            websocket = await websocket.accept(extra_headers=_encode(headers))
+    except ConnectionClosed as closed:
+        logger.debug("a client left before it was answered: %r", closed)
         return
-    if isinstance(websocket, WebSocketRequest):
-        websocket = await websocket.accept(extra_headers=_encode(headers))
     limit = engine.settings.max_payload_bytes
     transport = TrioWebSocket(websocket, limit, engine.limits, wants_base64(request))
     await run_websocket(engine, target, session_id, transport)
@@ -63,7 +71,10 @@ def _describe(
     websocket: WebSocketConnection | WebSocketRequest, headers: Iterable[tuple[bytes, bytes]]
 ) -> HttpRequest:
     path, _, query = (websocket.path or "").partition("?")
-    remote = websocket.remote
+    try:
+        remote: Any = websocket.remote
+    except (OSError, ValueError):  # it is gone already, or it came over a Unix socket
+        remote = None
     return HttpRequest(
         method="GET",
         path=path,

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import socket
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
-from trio_websocket import ConnectionRejected
+from trio_websocket import (
+    ConnectionRejected,
+    WebSocketRequest,
+    serve_websocket,
+    wrap_client_stream,
+    wrap_server_stream,
+)
 
-from broker import Broker, DisconnectReason, HttpResponse, Limits, Socket
+from broker import Broker, DisconnectReason, HttpRequest, HttpResponse, Limits, Socket
 from tests.broker import carriers
 from tests.broker.carriers import Carrier
 from tests.peers import (
+    DEADLINE,
     ENGINE_PATH,
     BareWebSocket,
     Closed,
     HttpPeer,
     PollingPeer,
+    RawWebSocket,
     build_frame,
     client,
     http,
@@ -31,6 +41,7 @@ from tests.peers import (
 every = pytest.mark.parametrize("carrier", carriers.ALL)
 with_polling = pytest.mark.parametrize("carrier", carriers.WITH_POLLING)
 POLLING = f"{ENGINE_PATH}&transport=polling"
+WEBSOCKET = f"{ENGINE_PATH}&transport=websocket"
 
 
 def patient_broker(**options: Any) -> Broker:
@@ -348,6 +359,65 @@ async def test_refusals_of_accepted_websockets() -> None:
     broker.engine.use(lambda request: HttpResponse(503))
     async with carriers.accepted(broker) as door, websocket(door) as peer:
         assert await peer.expect_close() == Closed(1008, "refused")
+
+
+@pytest.mark.parametrize("leave", ["reset", "close"])
+@pytest.mark.parametrize("while_asked", [True, False])
+@pytest.mark.parametrize("let_in", [True, False])
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_a_client_that_leaves_before_it_is_answered_takes_nobody_with_it(
+    accepted: bool, let_in: bool, while_asked: bool, leave: str
+) -> None:
+    asked, answer, called = trio.Event(), trio.Event(), trio.Event()
+
+    async def allow(request: HttpRequest) -> bool:
+        asked.set()
+        await answer.wait()
+        return let_in
+
+    broker = patient_broker(allow_request=allow)
+
+    async def handle(request: WebSocketRequest) -> None:
+        websocket = await request.accept() if accepted else request
+        if not while_asked:
+            await called.wait()
+        await broker.handle_websocket(websocket)
+
+    with trio.fail_after(DEADLINE):
+        async with broker, trio.open_nursery() as nursery:
+            server = await nursery.start(partial(serve_websocket, handle, "127.0.0.1", 0, None))
+            peer = await HttpPeer.open(server.port)
+            await peer.send_raw(upgrade_head(WEBSOCKET))
+            await settled()
+            assert asked.is_set() is while_asked
+            if leave == "reset":
+                peer.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            await peer.abort()
+            await settled()
+            called.set()
+            answer.set()
+            await settled()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_websocket_over_a_unix_socket() -> None:
+    broker = patient_broker()
+    seen: list[Socket] = []
+    broker.on("connect")(seen.append)
+    ours, theirs = await carriers.socket_pair()
+    async with ours, theirs, broker, trio.open_nursery() as nursery:
+
+        async def handle() -> None:
+            await broker.handle_websocket(await wrap_server_stream(nursery, theirs))
+
+        nursery.start_soon(handle)
+        connection = await wrap_client_stream(nursery, ours, "localhost", WEBSOCKET)
+        peer = RawWebSocket(connection)
+        await peer.opened()
+        await peer.join()
+        assert seen[0].handshake.address == ""
+        await peer.close()
+        nursery.cancel_scope.cancel()
 
 
 @every
