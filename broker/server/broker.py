@@ -269,7 +269,7 @@ class Broker(Listening, Sending):
         try:
             scheme = "http" if ssl_context is None else "https"
             answers = self.asgi(app)
-            host_app = HttpHost(answers, self.settings.limits)
+            host_app = HttpHost(answers, self.settings.limits, self.settings.max_payload_bytes)
             beside = self._neighbours
             listener = Listener(self._engine, self._admission, host_app, ssl_context, answers, beside)
             accept = partial(listener.accept_all, listening)
@@ -330,7 +330,7 @@ class Broker(Listening, Sending):
         Cancellation closes the stream and ends the session on it.
         """
         _ = self._engine.nursery
-        host_app = HttpHost(self.asgi(), self.settings.limits)
+        host_app = HttpHost(self.asgi(), self.settings.limits, self.settings.max_payload_bytes)
         listener = Listener(self._engine, self._admission, host_app, None)
         await listener.serve_stream(stream, peer_of(stream))
 

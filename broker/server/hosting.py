@@ -60,18 +60,23 @@ class HttpHost:
     Args:
         app: The ASGI application.
         limits: Bounds on request heads.
+        max_payload_bytes: What a message of the broker's own may have.
 
     Attributes:
         state: What the application has left for its requests while it started, as ASGI's lifespan has it.
     """
 
-    def __init__(self, app: Any, limits: Limits) -> None:
+    def __init__(self, app: Any, limits: Limits, max_payload_bytes: int) -> None:
         self._app = ASGIWrapper(app)
         self._config = Config()
         self._config.errorlog = logging.getLogger("broker.http")
         self._config.include_server_header = False
         self._config.keep_alive_timeout = _KEEP_ALIVE_TIMEOUT
         self._config.h11_max_incomplete_size = limits.header_bytes
+        # For the broker the exact bound is its own; this one holds for the application beside it as well.
+        self._config.websocket_max_message_size = max(
+            self._config.websocket_max_message_size, max_payload_bytes
+        )
         self._config.websocket_ping_interval = None  # the heartbeat is Engine.IO's
         self._context = WorkerContext(None)
         self.state: dict[str, Any] = {}

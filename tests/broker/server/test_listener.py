@@ -20,6 +20,7 @@ from tests.peers import (
     Door,
     HttpPeer,
     PollingPeer,
+    Response,
     client,
     http,
     open_sockets,
@@ -193,6 +194,23 @@ async def test_keep_alive_and_pipelining() -> None:
         assert (await peer.receive()).text.startswith("40{")
         assert (await peer.receive()).body == b"ok"
         assert (await peer.receive()).text == '42["echo",1]'
+
+
+async def test_large_messages_over_a_connection_that_has_carried_requests() -> None:
+    size = 17 * 1_048_576  # more than hypercorn lets in of itself
+    broker = quick_broker(max_payload_bytes=size + 100, ping_interval=25.0)
+    async with serving(broker) as server, await HttpPeer.open(server) as peer:
+        assert (await peer.request("GET", "/elsewhere")).status == 404
+        await peer.send_raw(upgrade_head(WEBSOCKET))
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += await peer.stream.receive_some()
+        bare = BareWebSocket(peer, Response(101, [], b""), answer.partition(b"\r\n\r\n")[2])
+        await bare.send_frame(1, b"40")
+        await bare.send_frame(1, b'42["echo","%s"]' % (b"x" * size))
+        payloads = [await bare.receive_frame() for _ in range(3)]
+        assert payloads[-1] is not None
+        assert len(payloads[-1].payload) > size
 
 
 async def test_a_closed_connection_does_not_end_a_session() -> None:
