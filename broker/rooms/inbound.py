@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
+from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from broker.flow.driving import Suspended
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import NO_ACK, EventError, error_answer
 from broker.flow.handlers import Handler
+from broker.flow.isolation import isolated
 from broker.flow.outbox import Outbox, Verdict
 from protocol import DisconnectReason
 from protocol.socketio.packet import RESERVED_EVENTS
@@ -260,13 +262,10 @@ class Inbound:
 
     async def complete(self, event: str, ack_id: int | None, suspended: Suspended) -> None:
         """Go on with a handler to its end, and answer. A cancelled one answers nothing."""
-        try:
+        with isolated(partial(self._fail, event, ack_id)):
             result = await suspended.finish()
-        except Exception as error:
-            self._fail(event, ack_id, error)
-            return
-        if ack_id is not None:
-            self._answer(event, ack_id, result)
+            if ack_id is not None:
+                self._answer(event, ack_id, result)
 
     async def run_waiting(self, waiting: Waiting) -> None:
         """Run the handler of an event that has waited."""
@@ -305,7 +304,8 @@ class Inbound:
             counters.events["failed"] += 1
             logger.error("handler of %r in %s failed", event, self.namespace.name, exc_info=error)
             answer = error_answer("internal", "internal error")
-        if not self.namespace.engine.settings.error_acks:
+        ending = self._connection.session.reason is not None  # who is cancelled answers nothing
+        if ending or not self.namespace.engine.settings.error_acks:
             return
         try:
             self.offer(self._encode_error(ack_id, answer))

@@ -13,6 +13,7 @@ from broker.adapters.base import Answered
 from broker.flow.acks import Outcome
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import NO_ACK, EventError, error_answer
+from broker.flow.isolation import isolated
 from broker.flow.overflow import read_policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
@@ -174,11 +175,8 @@ class LocalSide:
             self._count_event("malformed bus message")
 
     async def _finish(self, event: str, work: Awaitable[Any], answer: Answered | None) -> None:
-        try:
-            result = await work
-        except Exception as error:
-            result = self._failure(event, error)
-        self._reply(answer, result)
+        with isolated(lambda error: self._reply(answer, self._failure(event, error))):
+            self._reply(answer, await work)
 
     def _failure(self, event: str, error: Exception) -> Any:
         if isinstance(error, EventError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from broker.adapters.requests import UNKNOWN_NODE
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import BrokerError, ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
+from broker.flow.isolation import isolated
 from broker.flow.overflow import Policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
@@ -318,9 +320,12 @@ class Namespace(Listening, Sending):
             # The client has its CONNECT already: all that is left is to send it away.
             logger.debug("connect handler of %s refused: %s", self.name, refused)
             socket.disconnect()
-        except Exception:
-            self.engine.counters.events["failed"] += 1
-            logger.exception("connect handler of %s failed", self.name)
+        except Exception as error:
+            self._note_failed("connect", error)
+
+    def _note_failed(self, event: str, error: Exception) -> None:
+        self.engine.counters.events["failed"] += 1
+        logger.error("%s handler of %s failed", event, self.name, exc_info=error)
 
     async def say_goodbye(self, socket: Socket, event: str, reason: DisconnectReason) -> None:
         """Run the `disconnecting` or `disconnect` handler in the cleanup window."""
@@ -328,14 +333,11 @@ class Namespace(Listening, Sending):
         if handler is None:
             return
         args = (socket, reason)[: 1 + int(min(handler.max_args, 1))]
-        with self.engine.ending_window(self.engine.limits.cleanup_timeout) as window:
-            try:
-                result = handler.function(*args)
-                if isawaitable(result):
-                    await result
-            except Exception:
-                self.engine.counters.events["failed"] += 1
-                logger.exception("%s handler of %s failed", event, self.name)
+        window = self.engine.ending_window(self.engine.limits.cleanup_timeout)
+        with window, isolated(partial(self._note_failed, event)):
+            result = handler.function(*args)
+            if isawaitable(result):
+                await result
         if window.cancelled_caught:
             self.engine.counters.events["cleanup timeout"] += 1
             logger.warning("%s handler of %s was still running after its window", event, self.name)

@@ -12,6 +12,7 @@ import trio
 from attrs import frozen
 
 from broker.flow.alarms import Alarm
+from broker.flow.isolation import isolated
 
 if TYPE_CHECKING:
     from .namespace import Namespace
@@ -224,13 +225,14 @@ class Presence:
             self._told = None
 
     async def _call(self, handler: Callable[..., Any], change: PresenceChange) -> None:
-        try:
+        with isolated(self._note_failed):
             result = handler(change)
             if isawaitable(result):
                 await result
-        except Exception:
-            self._namespace.engine.counters.events["failed"] += 1
-            logger.exception("presence handler of %s failed", self._namespace.name)
+
+    def _note_failed(self, error: Exception) -> None:
+        self._namespace.engine.counters.events["failed"] += 1
+        logger.error("presence handler of %s failed", self._namespace.name, exc_info=error)
 
     async def close(self) -> None:
         """Tell the last leaves, and let every iteration end: the broker closes."""

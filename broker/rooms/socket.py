@@ -11,6 +11,7 @@ import trio
 from broker.flow.acks import AckTable
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import Disconnected
+from broker.flow.isolation import isolated
 from broker.flow.outbox import Verdict
 from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from broker.flow.request import Handshake
@@ -305,12 +306,14 @@ class Socket(Identified):
         with trio.CancelScope() as scope:
             self.enter(scope)
             try:
-                await function(*args)
-            except Exception:
-                self.namespace.engine.counters.events["task failed"] += 1
-                logger.exception("task of a socket in %s failed", self.namespace.name)
+                with isolated(self._note_failed_task):
+                    await function(*args)
             finally:
                 self.exit(scope)
+
+    def _note_failed_task(self, error: Exception) -> None:
+        self.namespace.engine.counters.events["task failed"] += 1
+        logger.error("task of a socket in %s failed", self.namespace.name, exc_info=error)
 
     # For the connection and the namespace
 

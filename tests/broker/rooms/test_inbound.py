@@ -365,6 +365,66 @@ async def test_handler_that_disconnects_its_own_socket(serve: Serve) -> None:
     assert seen == ["goes on to its next checkpoint", "cancelled", "server namespace disconnect"] * 2
 
 
+async def _fail_when_cancelled() -> None:
+    """Raise, as nurseries do, a cancellation and an error in one group."""
+
+    async def clean_up_badly() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("secret")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clean_up_badly)
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("where", ["event", "connect", "middleware", "task", "disconnect"])
+async def test_who_fails_while_it_is_cancelled_disturbs_nobody(
+    virtual_serve: Serve, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    broker = quick_broker(limits=Limits(cleanup_timeout=0.05))
+    other = broker.of("/other")
+    if where == "middleware":
+        other.use(lambda socket: _fail_when_cancelled())
+    elif where == "task":
+        other.on("connect")(lambda socket: socket.start_soon(_fail_when_cancelled))
+    else:
+        other.on(where)(lambda socket: _fail_when_cancelled())
+
+    async with virtual_serve(broker) as server, client(server) as peer:
+        await peer.send_text("40/other,")
+        if where != "middleware":
+            assert str(await peer.receive()).startswith("40/other,")
+        if where == "event":
+            await peer.send_text('42/other,0["event"]')
+        await settled()
+        with caplog.at_level(logging.CRITICAL, logger="broker"):
+            await peer.send_text("41/other,")
+            await peer.send_text('421["echo"]')
+            await peer.expect('42["echo"]')
+            await peer.expect("431[]")
+            await trio.sleep(0.1)
+        events = broker.statistics().events
+        assert events.pop("cleanup timeout", 0) == (where == "disconnect")
+        assert events == {"task failed" if where == "task" else "failed": 1}
+
+
+async def test_who_fails_while_the_session_ends_answers_nothing(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = quick_broker()
+    broker.on("work")(lambda socket: _fail_when_cancelled())
+    async with serve(broker) as server, client(server) as peer:
+        await peer.send_text('420["work"]')
+        await settled()
+        with caplog.at_level(logging.CRITICAL, logger="broker"):
+            only(broker).disconnect(close=True)
+            await peer.expect("41")
+            assert await peer.expect_close() == Closed(1000, "server namespace disconnect")
+            await settled()
+
+
 async def test_handler_that_ignores_its_cancellation_is_waited_for_within_the_window(
     virtual_serve: Serve,
 ) -> None:

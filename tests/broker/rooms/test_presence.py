@@ -227,6 +227,30 @@ async def test_a_handler_that_fails_disturbs_nobody(serve: Serve, caplog: pytest
         assert "presence handler of / failed" in caplog.text
 
 
+async def test_a_handler_that_fails_while_the_broker_closes(
+    autojump_clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Broker()
+
+    async def clean_up_badly() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise RuntimeError("secret")
+
+    @broker.on_presence("join")
+    async def failing(change: PresenceChange) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clean_up_badly)
+            await trio.sleep_forever()
+
+    with caplog.at_level("CRITICAL", logger="broker"):
+        async with broker:
+            broker.presence.enter("ada")
+            await settled()
+    assert broker.statistics().events == {"failed": 1}
+
+
 async def test_a_slow_handler_hears_in_order_and_misses_only_what_was_undone(virtual_serve: Serve) -> None:
     broker = make_broker(presence_grace_time=0)
     heard: list[str] = []
