@@ -204,6 +204,7 @@ class Connection:
         name = socket.namespace.name
         if self._sockets.get(name) is not socket:
             return
+        socket.catch_up()
         self.session.outbox.offer(self.session.engine.codec.control(Packet(PacketType.DISCONNECT, name)))
         # What the client has sent before it knows is not its fault.
         self._left = self._left or set()
@@ -258,6 +259,7 @@ class Connection:
     def cancel_all(self) -> None:
         """Cancel every handler and task: the session is ending."""
         for socket in self._sockets.values():
+            socket.catch_up()
             socket.cancel_all()
 
     @property

@@ -99,6 +99,12 @@ class Inbound:
             fan_out.catch_up(self)
         return self.outbox.offer_volatile(message)
 
+    def catch_up(self) -> None:
+        """Take the broadcasts that are under way: what was sent before its end is not lost with it."""
+        fan_out = self.namespace.fan_out
+        if fan_out.jobs:
+            fan_out.catch_up(self)
+
     # Listening
 
     def use(self, middleware: EventMiddleware) -> EventMiddleware:

@@ -11,7 +11,7 @@ import trio
 
 from broker import EmitResult, Server, Socket
 from broker.rooms import fanout
-from tests.peers import client, quick_broker, settled
+from tests.peers import Closed, client, quick_broker, settled
 
 Serve = Callable[..., Any]
 MEMBERS = 10
@@ -67,6 +67,33 @@ async def test_nothing_overtakes_a_broadcast_under_way(serve: Serve) -> None:
         await settled()
 
 
+@pytest.mark.parametrize("close", [False, True])
+async def test_who_is_sent_away_gets_what_was_sent_before(serve: Serve, close: bool) -> None:
+    broker = quick_broker(ping_interval=25.0)
+    async with serve(broker) as server, AsyncExitStack() as stack:
+        peers = await members(stack, server)
+        assert broker.emit("last words") == EmitResult(queued=MEMBERS)
+        await broker.disconnect_sockets(close)
+        for peer in peers:
+            await peer.expect('42["last words"]')
+            await peer.expect("41")
+        await settled()
+    assert not broker.statistics().dropped
+
+
+async def test_who_is_closed_gets_what_was_sent_before(serve: Serve) -> None:
+    broker = quick_broker(ping_interval=25.0)
+    async with serve(broker) as server, AsyncExitStack() as stack:
+        peers = await members(stack, server)
+        broker.emit("last words")
+        for socket in list(broker.sockets.sockets.values()):
+            socket.expires_at = 0
+        for peer in peers:
+            await peer.expect('42["last words"]')
+            assert await peer.expect_close() == Closed(1008, "identity expired")
+        await settled()
+
+
 async def test_other_tasks_run_between_the_chunks(serve: Serve) -> None:
     broker = quick_broker(ping_interval=25.0)
     jobs: list[int] = []
@@ -89,10 +116,10 @@ async def test_who_leaves_meanwhile_is_left_out_and_who_comes_too(serve: Serve) 
         peers = await members(stack, server)
         sockets = list(broker.sockets.sockets.values())
         broker.emit("tick")
-        sockets[-1].disconnect()
+        sockets[-1]._connection.on_text(b"41")  # its own DISCONNECT
         for peer in peers[:-1]:
             await peer.expect('42["tick"]')
-        await peers[-1].expect("41")
+        await peers[-1].join()
         late = await stack.enter_async_context(client(server))
         broker.volatile.emit("tock")
         assert await late.receive() == '42["tock"]'
