@@ -321,8 +321,9 @@ class LoggedSocket(Socket):
         """Note that its last handler is done: the session may be claimed."""
         if self.stored is not None and self.was_connected:
             self._recoveries.ended(self.stored)
-        if self._ended is not None:
-            self._ended.set()
+        if self._ended is None:
+            self._ended = trio.Event()
+        self._ended.set()
 
     async def wait_ended(self) -> None:
         """Wait until nothing of it is left."""

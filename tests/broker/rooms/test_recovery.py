@@ -657,6 +657,20 @@ async def test_a_silent_connection_gives_way(autojump_clock: Any) -> None:
         ]
 
 
+async def test_the_old_connection_breaks_while_it_is_asked(broker: Broker, harness: Harness) -> None:
+    peer = await harness.peer()  # answers no PING
+    await peer.opened()
+    await peer.send("40", {})
+    answer = await peer.expect("40", {"sid": str, "pid": str})
+    one = Joined(peer, answer["sid"], answer["pid"])
+    again = await come_back(harness, one.pid)
+    await one.peer.expect("2")
+    await one.peer.abort()
+    started = trio.current_time()
+    await expect_recovered(again, one)
+    assert trio.current_time() - started < 1
+
+
 async def test_coming_back_at_once_waits_for_the_handlers_of_the_old_socket(
     broker: Broker, harness: Harness
 ) -> None:
