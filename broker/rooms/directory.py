@@ -147,7 +147,12 @@ class Directory:
     async def recover(self, socket: Socket, auth: Mapping[str, Any]) -> None:
         """Give a socket the session that its client asks for, or note why not. Spec: SIO-REC-6."""
         if isinstance(socket, LoggedSocket) and self.recoveries is not None:
-            socket.recovery_refused = await self.recoveries.recover(socket, auth)
+            namespace = socket.namespace
+            namespace.connecting += 1  # its last member may be the old socket of this client
+            try:
+                socket.recovery_refused = await self.recoveries.recover(socket, auth)
+            finally:
+                namespace.connecting -= 1
         else:
             socket.recovery_refused = RecoveryRefusal.UNSUPPORTED
         if socket.recovery_refused is not None:

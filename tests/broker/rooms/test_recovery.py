@@ -328,6 +328,25 @@ async def test_a_removed_namespace_keeps_its_sessions(autojump_clock: Any) -> No
         assert [session.namespace for session in expired] == ["/room-2"]
 
 
+async def test_a_namespace_stays_for_whom_it_takes_back(autojump_clock: Any) -> None:
+    """Its only member is the old socket of the one who comes."""
+    broker = broker_with(cleanup_empty_child_namespaces=True)
+    broker.of(re.compile("/room-"))
+    async with open_harness(broker) as harness:
+        peer = await harness.peer()  # answers no PING
+        await peer.opened()
+        await peer.send("40/room-1,", {})
+        pid = (await peer.expect("40/room-1,", {"sid": str, "pid": str}))["pid"]
+        again = await harness.peer(pongs=True)
+        await again.opened()
+        await again.send("40/room-1,", {"pid": pid})
+        await again.expect("40/room-1,", {"sid": str, "pid": pid})
+        broker.of("/room-1").emit("here")
+        await hear(again, "here", head="42/room-1,")
+        await lose(harness, Joined(again, "", pid))
+        assert "/room-1" not in broker.namespaces
+
+
 async def test_polling_gets_everything_in_one_answer(broker: Broker, harness: Harness) -> None:
     one = await enter(harness)
     await lose(harness, one)
