@@ -42,9 +42,10 @@ class Journal:
         name: Of the namespace.
         registry: What is registered for it.
         is_shared: Whether a log of all nodes numbers the events; what it has not numbered is not kept.
+        is_closed: Whether the namespace is gone for good; nothing is kept any more.
     """
 
-    __slots__ = ("_encode", "_histories", "_on_growth", "is_shared", "log", "name", "registry")
+    __slots__ = ("_encode", "_histories", "_on_growth", "is_closed", "is_shared", "log", "name", "registry")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Journal:
         self._histories = histories
         self.registry = HandlerRegistry()
         self.is_shared = False
+        self.is_closed = False
         self._encode = codec.event
         self._on_growth = on_growth
         # What others number later than now is later than all that was before this log.
@@ -92,7 +94,7 @@ class Journal:
         Spec: SIO-REC-2, SIO-REC-4.
         """
         log = self.log
-        if self.is_shared and (offset is None or offset <= log.last):
+        if self.is_closed or (self.is_shared and (offset is None or offset <= log.last)):
             return self.encode_volatile(event, args)
         if offset is None:
             offset = next_offset(log.last, _milliseconds())
@@ -115,10 +117,17 @@ class Journal:
         """Begin anew behind a position of the shared log: this node may have missed what was before."""
         self._on_growth(-self.log.restart(offset))
 
+    def close(self) -> None:
+        """Let go of everything; the application may hold the namespace, and send to it, all the same."""
+        self.is_closed = True
+        self.restart(self.log.last)
+
     def history(self, room: str, since: str | None, limit: int | None) -> RoomHistory:
         """Read a piece of a room's history; see `Namespace.history`."""
         if self._histories is None:
             raise BrokerError("room history is off; turn it on by Settings(history=History())")
+        if self.is_closed:
+            return RoomHistory(position=str(self.log.last), complete=False)
         return self._histories.read(self.name, room, self.log.last, since, limit)
 
     # What a client has missed

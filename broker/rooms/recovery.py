@@ -162,7 +162,7 @@ class Recoveries:
 
     def _drop_journal(self, name: str) -> None:
         del self._detached[name]
-        self._bytes -= self._journals.pop(name).log.bytes
+        self._journals.pop(name).close()
         if self._histories is not None:
             self._histories.forget(name)
 

@@ -228,6 +228,27 @@ async def test_removed_namespaces_are_bounded(autojump_clock: Any) -> None:
         assert recoveries.bytes == 0
 
 
+async def test_a_namespace_that_is_gone_for_good_keeps_nothing(autojump_clock: Any) -> None:
+    """An application may hold it, and go on sending to it."""
+    broker = Broker(recovery=Recovery(), history=History(age=10.0), cleanup_empty_child_namespaces=True)
+    broker.of(re.compile("/room-"))
+    async with open_harness(broker) as harness:
+        one = await enter(harness, namespace="/room-1")
+        held = broker.of("/room-1")
+        held.to("hall").emit("first")
+        await lose(harness, one)
+        await trio.sleep(600)
+        recoveries = broker._directory.recoveries
+        assert recoveries is not None
+        assert set(recoveries._journals) == {"/"}
+        held.to("hall").emit("more")
+        assert recoveries.bytes == 0
+        assert held.history("hall").events == []
+        assert not held.history("hall").complete
+        assert held.journal is not None
+        assert len(held.journal.log) == 0
+
+
 async def test_a_holder_that_does_not_end_keeps_the_session(autojump_clock: Any) -> None:
     broker = Broker(recovery=Recovery(), limits=Limits(cleanup_timeout=0.5))
 
