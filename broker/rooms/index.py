@@ -58,7 +58,8 @@ class RoomIndex(Generic[Member]):
         members = self.rooms[room]
         del members[member]
         self._tell("leave-room", room, member)
-        if not members:
+        # Whoever was told may have taken out the last one.
+        if not members and self.rooms.get(room) is members:
             del self.rooms[room]
             self._tell("delete-room", room, None)
 

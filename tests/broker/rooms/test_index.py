@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
 from broker.rooms.index import RoomIndex
 
 
@@ -30,6 +35,24 @@ def test_168_each_event_is_told_once() -> None:
         ("leave-room", "r", "b"),
         ("leave-room", "s", "b"),
     ]
+    assert index.rooms == {}
+
+
+@pytest.mark.parametrize("leave", [RoomIndex.leave, lambda index, member, _: index.leave_all(member)])
+def test_a_listener_may_empty_the_room(leave: Callable[..., Any]) -> None:
+    told: list[tuple[str, str | None]] = []
+
+    def notice(event: str, room: str, member: str | None) -> None:
+        told.append((event, member))
+        if (event, member) == ("leave-room", "host"):
+            index.leave("guest", room)
+
+    index: RoomIndex[str] = RoomIndex(notice)
+    index.join("host", "table")
+    index.join("guest", "table")
+    told.clear()
+    leave(index, "host", "table")
+    assert told == [("leave-room", "host"), ("leave-room", "guest"), ("delete-room", None)]
     assert index.rooms == {}
 
 
