@@ -131,7 +131,7 @@ class Inbound:
         if handler is None or self._intercepted:
             return self._on_rare(args, ack_id)
         if handler.concurrency > 1:
-            return self._on_concurrent(handler, args, ack_id)
+            return self._on_concurrent(handler, Waiting(handler, args, ack_id))
         serial = self._serial
         if serial is not None and serial.running:
             self._wait(serial, Waiting(handler, args, ack_id))
@@ -139,10 +139,7 @@ class Inbound:
         suspended = self._begin(handler, args, ack_id)
         if suspended is None:
             return None
-        return self._invocation(self.serial_lane(), handler.event, ack_id, suspended)
-
-    def _invocation(self, lane: Lane, event: str, ack_id: int | None, suspended: Suspended) -> Invocation:
-        return Invocation(self, lane, event, ack_id, suspended)
+        return Invocation(self, self.serial_lane(), handler.event, ack_id, suspended)
 
     def serial_lane(self) -> Lane:
         """Return the lane that all events with concurrency 1 share."""
@@ -150,7 +147,7 @@ class Inbound:
             self._serial = Lane(1)
         return self._serial
 
-    def _on_concurrent(self, handler: Handler, args: list[Any], ack_id: int | None) -> Invocation | None:
+    def _on_concurrent(self, handler: Handler, waiting: Waiting) -> Invocation | None:
         if self._lanes is None:
             self._lanes = {}
         lane = self._lanes.get(handler)
@@ -160,12 +157,14 @@ class Inbound:
         # Its own lane must make progress by itself, so at least one runs whatever the others do.
         crowded = self.active >= self._connection.limits.handlers_per_socket and lane.running > 0
         if lane.running >= lane.limit or crowded:
-            self._wait(lane, Waiting(handler, args, ack_id))
+            self._wait(lane, waiting)
             return None
-        suspended = self._begin(handler, args, ack_id)
-        if suspended is None:
-            return None
-        return self._invocation(lane, handler.event, ack_id, suspended)
+        return self._start(lane, waiting)
+
+    def _start(self, lane: Lane, waiting: Waiting) -> Invocation | None:
+        event = str(waiting.args[0])
+        suspended = self._begin_waiting(waiting)
+        return None if suspended is None else Invocation(self, lane, event, waiting.ack_id, suspended)
 
     def _on_rare(self, args: list[Any], ack_id: int | None) -> Invocation | None:
         """Take an event that others see first, that has a number for its name, or that has no handler."""
@@ -179,12 +178,14 @@ class Inbound:
                 return self.on_event(args, ack_id)
             self._unhandled(event)
             return None
+        waiting = Waiting(None, args, ack_id)
+        if handler is not None and handler.concurrency > 1:
+            return self._on_concurrent(handler, waiting)
         lane = self.serial_lane()
         if lane.running:
-            self._wait(lane, Waiting(None, args, ack_id))
+            self._wait(lane, waiting)
             return None
-        suspended = self._drive(self._intercept(handler, args), event, ack_id, copy_context())
-        return None if suspended is None else self._invocation(lane, event, ack_id, suspended)
+        return self._start(lane, waiting)
 
     async def _intercept(self, handler: Handler | None, args: list[Any]) -> Any:
         event = str(args[0])
@@ -276,13 +277,16 @@ class Inbound:
     async def run_waiting(self, waiting: Waiting) -> None:
         """Run the handler of an event that has waited."""
         event = str(waiting.args[0])
-        if waiting.handler is None:
-            steps = self._intercept(self._handlers.get(event), waiting.args)
-            suspended = self._drive(steps, event, waiting.ack_id, copy_context())
-        else:
-            suspended = self._begin(waiting.handler, waiting.args, waiting.ack_id)
+        suspended = self._begin_waiting(waiting)
         if suspended is not None:
             await self.complete(event, waiting.ack_id, suspended)
+
+    def _begin_waiting(self, waiting: Waiting) -> Suspended | None:
+        handler, args, ack_id = waiting
+        if handler is not None:
+            return self._begin(handler, args, ack_id)
+        event = str(args[0])
+        return self._drive(self._intercept(self._handlers.get(event), args), event, ack_id, copy_context())
 
     def _answer(self, event: str, ack_id: int, result: Any) -> None:
         if result is NO_ACK:
@@ -334,7 +338,7 @@ class Inbound:
     def drive_join(self, steps: Any) -> Invocation | None:
         """Drive the coroutine that lets this socket in; events wait until it is done."""
         suspended = self._drive(self._join(steps), "connect", None, copy_context())
-        return None if suspended is None else self._invocation(self.serial_lane(), "connect", None, suspended)
+        return None if suspended is None else Invocation(self, self.serial_lane(), "connect", None, suspended)
 
     async def _join(self, steps: Any) -> None:
         self._joining = True

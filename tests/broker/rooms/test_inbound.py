@@ -193,6 +193,36 @@ async def test_concurrency_bounds_one_event(serve: Serve) -> None:
         assert only(broker).is_idle
 
 
+@pytest.mark.parametrize("who", ["listener", "namespace listener", "middleware"])
+async def test_who_sees_events_first_takes_nothing_from_their_concurrency(serve: Serve, who: str) -> None:
+    broker = quick_broker()
+    gate = Gate()
+    heard: list[Any] = []
+    broker.on("work", concurrency=2)(gate.handler)
+
+    @broker.on("connect")
+    def listen(socket: Socket) -> None:
+        if who == "listener":
+            socket.on_any(lambda event, *args: heard.append((event, *args)))
+        elif who == "middleware":
+            socket.use(lambda event, args: heard.append((event, *args)))
+
+    if who == "namespace listener":
+        broker.on_any(lambda event, *args: heard.append((event, *args)))
+    async with serve(broker) as server, client(server) as peer:
+        for number in range(3):
+            await peer.send_text(f'42{number}["work",{number}]')
+        await peer.send_text('429["echo"]')
+        await peer.expect('42["echo"]')
+        await peer.expect("439[]")
+        assert gate.seen == [("begin", 0), ("begin", 1)]
+        assert heard == [("work", 0), ("work", 1), ("echo",)]
+        await gate.open(3)
+        acks = {await peer.receive() for _ in range(3)}
+        assert acks == {f"43{number}[{number}]" for number in range(3)}
+        assert heard[3:] == [("work", 2)]
+
+
 async def test_handlers_per_socket_is_a_ceiling_over_concurrent_events(serve: Serve) -> None:
     broker = quick_broker(limits=Limits(handlers_per_socket=3))
     gate = Gate()
@@ -740,7 +770,7 @@ async def test_handlers_can_be_replaced_while_running(serve: Serve) -> None:
 
 
 async def test_listening_events_wait_in_order_too(serve: Serve) -> None:
-    """With a listener before them all events take the way through the serial lane."""
+    """With a listener before them, also those that nobody handles."""
     broker = quick_broker()
     gate = Gate()
     broker.on("slow")(gate.handler)
