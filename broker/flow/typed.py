@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, get_type_hints
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import is_dataclass
+from enum import EnumType
+from typing import Any, get_origin, get_type_hints
 
+from attrs import has
 from cattrs import Converter, transform_error
-from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
+from cattrs.errors import BaseValidationError, CattrsError, StructureHandlerNotFoundError
+from cattrs.gen import make_mapping_structure_fn
 
 from .errors import EventError
 
@@ -20,11 +24,13 @@ Structure = Callable[[Any, Any], Any]
 def _strict(expected: type, *also: type) -> Structure:
     accepted = (expected, *also)
 
-    def check(value: Any, _: Any) -> Any:
+    def check(value: Any, annotation: Any) -> Any:
         # JSON true is no number, though Python's bool is an int.
         if not isinstance(value, accepted) or (isinstance(value, bool) and expected is not bool):
             raise TypeError(f"expected {expected.__name__}, got {type(value).__name__}")
-        return value
+        # An enum of texts or numbers is found here by its base.
+        is_enum = annotation is not expected and isinstance(annotation, EnumType)
+        return annotation(value) if is_enum else value
 
     return check
 
@@ -37,7 +43,43 @@ def _build_converter() -> Converter:
     converter.register_structure_hook(float, _strict(float, int))
     converter.register_structure_hook(bool, _strict(bool))
     converter.register_structure_hook(bytes, _strict(bytes))
+    _guard_containers(converter)
     return converter
+
+
+def _guard_containers(converter: Converter) -> None:
+    """Hold arrays and objects to what they are: cattrs would take a text for a list of its letters."""
+    being_built: set[Any] = set()
+
+    def is_guarded(annotation: Any) -> bool:
+        return _json_form(annotation) is not None and annotation not in being_built
+
+    def guard(annotation: Any) -> Structure:
+        check = _strict(*_json_form(annotation) or ())
+        if annotation is dict:
+            return check
+        if get_origin(annotation) in (dict, Mapping, MutableMapping):
+            # What `get_structure_hook` builds of these would take the place of this guard.
+            build: Structure = make_mapping_structure_fn(annotation, converter)
+        else:
+            being_built.add(annotation)
+            try:
+                build = converter.get_structure_hook(annotation, cache_result=False)
+            finally:
+                being_built.discard(annotation)
+        return lambda value, expected: build(check(value, expected), expected)
+
+    converter.register_structure_hook_factory(is_guarded, guard)
+
+
+def _json_form(annotation: Any) -> tuple[type, ...] | None:
+    """Return what a JSON array or object for this type is in Python; None if it is neither."""
+    made = get_origin(annotation) or annotation
+    if not isinstance(made, type) or issubclass(made, (str, bytes)):
+        return None
+    if issubclass(made, Mapping) or has(made) or is_dataclass(made):
+        return (dict,)
+    return (list, tuple) if issubclass(made, Collection) else None
 
 
 converter = _build_converter()
@@ -73,7 +115,7 @@ class TypedArguments:
                 continue
             try:
                 built[index] = hook(built[index])
-            except (BaseValidationError, TypeError, ValueError, KeyError) as error:
+            except (CattrsError, TypeError, ValueError, KeyError) as error:
                 problems = _problems(error, self._names[index])
                 raise EventError(
                     "invalid_arguments", f"arguments of {self._event!r}: {problems[0]}", problems

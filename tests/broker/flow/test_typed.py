@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
 import pytest
 from attrs import frozen
+from cattrs import unstructure
 
 from broker import EventError
 from broker.flow.typed import compile_arguments
@@ -23,6 +26,19 @@ class Point:
 class Line:
     name: str
     points: list[Point]
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+@frozen
+class Loose:
+    x: int | None = None
 
 
 def build(function: Any, *args: Any) -> list[Any]:
@@ -57,13 +73,34 @@ def test_classes_are_built_at_any_depth() -> None:
         (list[int], [1], [None]),
         (dict[str, int], {"a": 1}, {"a": "b"}),
         (int | None, None, "x"),
+        (list, ["a"], "a"),
+        (list[str], ["a"], "a"),
+        (list[str], ["a"], {"a": 1}),
+        (list[list[str]], [["a"]], ["a"]),
+        (Sequence[bytes] | None, (b"a",), b"a"),
+        (tuple[str, ...], ("a",), "a"),
+        (dict, {"a": 1}, [["a", 1]]),
+        (dict, {}, []),
+        (dict[str, int], {}, []),
+        (dict[str, int], {}, None),
+        (Mapping[str, int], {}, "a"),
+        (Colour, Colour.RED, "green"),
+        (Level | None, Level.LOW, 2),
+        (list[Colour], [Colour.RED], ["green"]),
+        (Literal["a", "b"], "a", "c"),
+        (Literal["a", "b"], "a", []),
+        (Loose, Loose(), "nothing of it"),
+        (Loose, Loose(), ["x"]),
+        (dict[str, Loose], {"k": Loose()}, {"k": []}),
     ],
 )
 def test_json_values_are_not_converted(annotation: Any, good: Any, bad: Any) -> None:
     def handler(socket: Any, value: Any) -> None: ...
 
     handler.__annotations__["value"] = annotation
-    assert build(handler, good) == [good]
+    (built,) = build(handler, unstructure(good))
+    assert built == good
+    assert type(built) is type(good)
     with pytest.raises(EventError) as caught:
         build(handler, bad)
     assert caught.value.code == "invalid_arguments"
