@@ -170,7 +170,11 @@ class Directory:
         if self.bus is not None:
             namespace.link_to(self.bus, self._node)
         for listener in self.on_new:
-            listener(namespace)
+            try:
+                listener(namespace)
+            except Exception:
+                self._engine.counters.events["failed"] += 1
+                logger.exception("listener for new namespaces failed")
         return namespace
 
     def _remove(self, namespace: Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from broker import Broker, Limits, Socket
+from broker import Broker, Limits, Namespace, Socket
 from tests.peers import client, quick_broker, settled, websocket
 
 Serve = Callable[..., Any]
@@ -112,6 +112,23 @@ async def test_a_connect_handler_that_sends_the_client_away(serve: Serve) -> Non
         await peer.expect("41")
         assert (await peer.expect_close()).code == 1000
         assert slow.log == []
+
+
+async def test_a_listener_for_namespaces_that_fails_keeps_nobody_out(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = quick_broker()
+    family = broker.of(re.compile("^/dyn-"))
+
+    @broker.on_new_namespace
+    def failing(namespace: Namespace) -> None:
+        raise ValueError("secret")
+
+    async with serve(broker) as server, client(server) as peer:
+        await peer.join("/dyn-1")
+        assert set(family.children) == {"/dyn-1"}
+    assert broker.statistics().events == {"failed": 1}
+    assert "listener for new namespaces failed" in caplog.text
 
 
 async def test_a_listener_hears_sockets_that_were_there_before(serve: Serve) -> None:
