@@ -23,6 +23,7 @@ from protocol.socketio.packet import RESERVED_EVENTS
 from .collecting import BroadcastAcks, Collector, note_outcome
 from .fanout import EmitResult
 from .identity import user_room
+from .local import join_all
 from .remote import RemoteSocket, remote_socket
 
 if TYPE_CHECKING:
@@ -278,16 +279,18 @@ class Broadcast:
         On other nodes it takes effect when the message arrives there: this does not wait for it.
 
         Raises:
-            ValueError: A socket of this node would be in too many rooms, or a name is too long.
+            ValueError: A socket of this node would be in too many rooms (all others are in), or a name is
+                too long.
             BusUnavailable: It was done on this node alone: the bus is away and its buffer is full.
         """
         check_rooms(rooms)
         link = self._link
         taken = link is None or link.sockets_join(self._options(), rooms)
         await trio.lowlevel.checkpoint()
-        for socket in list(self.select()):
-            socket.join(*rooms)
+        refused = join_all(self.select(), rooms)
         _check_taken(taken)
+        if refused:
+            raise refused[0]
 
     async def sockets_leave(self, *rooms: str) -> None:
         """Take all of them out of rooms; on other nodes as `sockets_join`.
@@ -318,11 +321,7 @@ class Broadcast:
 
 
 def _check_taken(taken: bool) -> None:
-    """Tell the caller if only this node has heard of it.
-
-    Raises:
-        BusUnavailable: The bus has not taken a message.
-    """
+    """Raise `BusUnavailable` if only this node has heard of it."""
     if not taken:
         raise BusUnavailable("the other nodes cannot be told now: the bus is away and its buffer is full")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,17 @@ if TYPE_CHECKING:
     from .socket import Socket
 
 logger = logging.getLogger(__name__)
+
+
+def join_all(sockets: Iterable[Socket], rooms: Sequence[str]) -> list[ValueError]:
+    """Put each of some sockets into rooms, whoever else cannot be; return why those cannot."""
+    refused: list[ValueError] = []
+    for socket in list(sockets):
+        try:
+            socket.join(*rooms)
+        except ValueError as error:
+            refused.append(error)
+    return refused
 
 
 class LocalSide:
@@ -117,11 +128,8 @@ class LocalSide:
 
     def sockets_join(self, options: BroadcastOptions, rooms: Sequence[str]) -> None:
         """Put sockets of this node into rooms."""
-        for socket in list(self._select(options)):
-            try:
-                socket.join(*rooms)
-            except ValueError:
-                self._count_event("refused bus message")
+        for _ in join_all(self._select(options), rooms):
+            self._count_event("refused bus message")
 
     def sockets_leave(self, options: BroadcastOptions, rooms: Sequence[str]) -> None:
         """Take sockets of this node out of rooms."""

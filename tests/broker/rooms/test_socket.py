@@ -190,6 +190,19 @@ async def test_rooms_are_bounded_and_checked(serve: Serve) -> None:
                 method(["a"])  # type: ignore[arg-type]
 
 
+async def test_a_socket_with_too_many_rooms_keeps_no_other_out(serve: Serve) -> None:
+    broker = quick_broker(limits=Limits(rooms_per_socket=1))
+    async with serve(broker) as server, client(server), client(server), client(server):
+        first, full, last = broker.sockets.sockets.values()
+        full.join("its own")
+        with pytest.raises(ValueError, match="1 rooms at most"):
+            await broker.sockets_join("hall")
+        assert broker.sockets.rooms["hall"] == {first.id, last.id}
+        with pytest.raises(ValueError, match="bytes at most"):
+            await broker.sockets_join("x" * 10_000)
+    assert broker.sockets.rooms == {}
+
+
 async def test_send_event_waits_for_room(serve: Serve) -> None:
     broker = quick_broker(
         ping_interval=25.0, limits=Limits(outbox_soft_bytes=10_000, outbox_hard_bytes=8_000_000)
