@@ -70,7 +70,7 @@ class ParentNamespace(Listening):
         return child
 
     def child_is_empty(self, child: Namespace) -> None:
-        """Let an empty namespace go, if the settings say so."""
-        if self._engine.settings.cleanup_empty_child_namespaces:
-            self.children.pop(child.name, None)
+        """Let an empty namespace go, if the settings say so; once, since another may have its name by now."""
+        if self._engine.settings.cleanup_empty_child_namespaces and self.children.get(child.name) is child:
+            del self.children[child.name]
             self._remove(child)

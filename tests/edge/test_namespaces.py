@@ -140,6 +140,33 @@ async def test_172_a_namespace_with_another_client_stays(serve: Serve) -> None:
         await stays.expect('42/dynamic-1,["x"]')
 
 
+async def test_172_a_goodbye_to_the_old_namespace_leaves_the_new_one(serve: Serve) -> None:
+    broker = quick_broker(cleanup_empty_child_namespaces=True)
+    family = broker.of(DYNAMIC)
+    go_on = trio.Event()
+
+    @family.on("disconnect")
+    async def disconnect(socket: Socket) -> None:
+        if socket.handshake.auth.get("slow"):
+            await go_on.wait()
+
+    async with serve(broker) as server, websocket(server) as slow, client(server, "/dynamic-1") as other:
+        await slow.opened()
+        await slow.join("/dynamic-1", {"slow": True})
+        await slow.send_text("41/dynamic-1")
+        await settled()
+        await other.send_text("41/dynamic-1")
+        await settled()
+        assert "/dynamic-1" not in broker.namespaces
+        await other.join("/dynamic-1")
+        go_on.set()
+        await settled()
+        assert broker.of("/dynamic-1").emit("x").queued == 1
+        assert family.emit("y").queued == 1
+        await other.expect('42/dynamic-1,["x"]')
+        await other.expect('42/dynamic-1,["y"]')
+
+
 def test_173_a_namespace_made_by_hand_belongs_to_the_family() -> None:
     broker = Broker()
     family = broker.of(DYNAMIC)
