@@ -164,7 +164,6 @@ class Presence:
     def _gone(self, user: str) -> None:
         self._tell_local("leave", user)
         self.vanish(user)
-        self._namespace.maybe_remove()
 
     def _tell_local(self, kind: PresenceKind, user: str) -> None:
         for listener in self.on_local:
@@ -190,6 +189,7 @@ class Presence:
         if not nodes:
             del self._nodes[user]
             self._tell("leave", user)
+            self._namespace.maybe_remove()
 
     def at(self, node: str) -> set[str]:
         """Return the users who are online at a node."""

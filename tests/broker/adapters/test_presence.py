@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -20,22 +21,27 @@ LEASE = 10.0
 
 
 @asynccontextmanager
-async def node(serve: Serve, hub: Hub) -> AsyncIterator[tuple[Broker, Any]]:
+async def node(serve: Serve, hub: Hub, **options: Any) -> AsyncIterator[tuple[Broker, Any]]:
     """Serve a broker that takes everybody for whom they say they are."""
     broker = quick_broker(
-        adapter=hub, ping_interval=1000.0, presence_grace_time=0.0, limits=Limits(presence_lease_time=LEASE)
+        adapter=hub,
+        ping_interval=1000.0,
+        presence_grace_time=0.0,
+        limits=Limits(presence_lease_time=LEASE),
+        **options,
     )
 
-    @broker.use
     def identify(socket: Socket) -> None:
         socket.identity = socket.handshake.query["user"]
 
+    broker.use(identify)
+    broker.of(re.compile("^/room-")).use(identify)
     async with serve(broker) as server:
         yield broker, server
 
 
-def user(server: Any, name: str) -> Any:
-    return client(server, path=f"/socket.io/?EIO=4&user={name}")
+def user(server: Any, name: str, namespace: str = "/") -> Any:
+    return client(server, namespace, path=f"/socket.io/?EIO=4&user={name}")
 
 
 async def test_everybody_is_known_everywhere(virtual_serve: Serve) -> None:
@@ -69,6 +75,22 @@ async def test_a_node_that_comes_later_asks(virtual_serve: Serve) -> None:
         await stack.enter_async_context(user(at_a, "ada"))
         b, _ = await stack.enter_async_context(node(virtual_serve, hub))
         assert set(b.presence) == {"ada"}
+
+
+async def test_a_namespace_that_is_empty_here_goes_with_the_last_user_elsewhere(virtual_serve: Serve) -> None:
+    hub = Hub()
+    options = {"cleanup_empty_child_namespaces": True}
+    async with (
+        node(virtual_serve, hub, **options) as (a, at_a),
+        node(virtual_serve, hub, **options) as (_, at_b),
+    ):
+        async with user(at_a, "ada", "/room-1"), user(at_b, "bob", "/room-1"):
+            assert set(a.namespaces["/room-1"].presence) == {"ada", "bob"}
+            next(iter(a.namespaces["/room-1"].sockets.values())).disconnect()
+            await trio.testing.wait_all_tasks_blocked()
+            assert set(a.namespaces["/room-1"].presence) == {"bob"}
+        await trio.testing.wait_all_tasks_blocked()
+        assert "/room-1" not in a.namespaces
 
 
 async def test_what_was_missed_is_caught_up(virtual_serve: Serve) -> None:
