@@ -107,6 +107,13 @@ def error_answer(code: str, message: str, data: Any = None) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, **more}}
 
 
+def find_event_error(error: BaseException) -> EventError | None:
+    """Find the EventError, also as the one error of a nursery's group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, EventError) else None
+
+
 class NoAck(Enum):
     """The type of `NO_ACK`."""
 

@@ -14,7 +14,7 @@ import trio
 
 from broker.flow.driving import Suspended
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import NO_ACK, EventError, error_answer
+from broker.flow.errors import NO_ACK, error_answer, find_event_error
 from broker.flow.handlers import Handler
 from broker.flow.isolation import isolated
 from broker.flow.outbox import Outbox, Verdict
@@ -156,7 +156,7 @@ class Inbound:
             lane = self._lanes[handler] = Lane(0 if self._joining else handler.concurrency)
         # Its own lane must make progress by itself, so at least one runs whatever the others do.
         crowded = self.active >= self._connection.limits.handlers_per_socket and lane.running > 0
-        if lane.running >= lane.limit or crowded:
+        if lane.running >= lane.limit or lane.waiting or crowded:
             self._wait(lane, waiting)
             return None
         return self._start(lane, waiting)
@@ -306,7 +306,7 @@ class Inbound:
     def _fail(self, event: str, ack_id: int | None, error: Exception) -> None:
         """Log and count what a handler raised, and tell the caller a code. Spec: SIO-ANS-1."""
         counters = self.namespace.engine.counters
-        known = _find_event_error(error)
+        known = find_event_error(error)
         if known is not None:
             counters.events["refused"] += 1
             answer = known.answer
@@ -366,6 +366,9 @@ class Inbound:
             self._scopes.discard(scope)
         if self.active == 0 and self._idle is not None:
             self._idle.set()
+        if self._lanes is not None and self.leaving is None:
+            for lane in self._lanes.values():
+                start_waiting(self, lane, self._connection)
 
     def cancel_all(self) -> None:
         """Cancel what runs and forget what waits."""
@@ -390,10 +393,3 @@ class Inbound:
 
 async def _await_if_needed(result: Any) -> Any:
     return await result if isawaitable(result) else result
-
-
-def _find_event_error(error: BaseException) -> EventError | None:
-    """Find the EventError, also as the one error of a nursery's group."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error if isinstance(error, EventError) else None

@@ -119,8 +119,8 @@ class Invocation:
 
 
 def start_waiting(socket: Inbound, lane: Lane, connection: Connection) -> None:
-    """Start what has waited in a lane in which nothing runs, in tasks of its own; those behind follow."""
-    for _ in range(min(lane.limit, lane.waiting)):
+    """Start what has waited in a lane that has room, in tasks of its own; those behind follow."""
+    for _ in range(min(lane.limit - lane.running, lane.waiting)):
         if lane.running and socket.active >= connection.limits.handlers_per_socket:
             return
         scope = trio.CancelScope()

@@ -240,6 +240,28 @@ async def test_handlers_per_socket_is_a_ceiling_over_concurrent_events(serve: Se
         assert sum(entry[0] == "end" for entry in gate.seen) == 6
 
 
+@pytest.mark.parametrize("who", ["handler", "task"])
+async def test_who_waits_below_the_ceiling_goes_on_when_there_is_room(serve: Serve, who: str) -> None:
+    broker = quick_broker(limits=Limits(handlers_per_socket=2))
+    first, gate = Gate(), Gate()
+    broker.on("first", concurrency=8)(first.handler)
+    broker.on("work", concurrency=8)(gate.handler)
+    async with serve(broker) as server, client(server) as peer:
+        if who == "handler":
+            await peer.send_text('42["first"]')
+        else:
+            only(broker).start_soon(first.handler, only(broker))
+        for number in range(3):
+            await peer.send_text(f'42["work",{number}]')
+        await settled()
+        assert gate.seen == [("begin", 0)]
+        await first.open()
+        assert gate.seen == [("begin", 0), ("begin", 1)]
+        await peer.send_text('42["work",3]')
+        await gate.open(4)
+        assert [entry for entry in gate.seen if entry[0] == "begin"] == [("begin", at) for at in range(4)]
+
+
 @pytest.mark.parametrize("concurrency", [1, 2])
 async def test_full_inbox_stops_the_reading_until_half_of_it_is_gone(
     virtual_serve: Serve, concurrency: int

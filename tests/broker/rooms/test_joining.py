@@ -68,7 +68,7 @@ async def test_no_event_is_handled_before_the_connect_handler_has_ended(serve: S
 
 
 async def test_the_ceiling_over_all_handlers_holds_for_those_who_waited(serve: Serve) -> None:
-    slow = Slow(limits=Limits(handlers_per_socket=3))  # the task of the connect handler is one of them
+    slow = Slow(limits=Limits(handlers_per_socket=2))
     async with serve(slow.broker) as server, client(server) as peer:
         await send_all(peer, 3)
         slow.ready.set()
