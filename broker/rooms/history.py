@@ -105,7 +105,7 @@ class Histories:
     def add(self, namespace: str, entry: LogEntry) -> None:
         """Keep an event for each of the rooms that it was sent to."""
         options = self._options
-        for name in entry.rooms:
+        for name in dict.fromkeys(entry.rooms):
             room = self._rooms.get((namespace, name))
             if room is None:
                 room = self._rooms[namespace, name] = _Room(self._forgotten[namespace])

@@ -48,6 +48,13 @@ async def test_events_of_a_room_by_position(harness: Harness) -> None:
             broker.history("r", since=since, limit=limit)
 
 
+async def test_a_room_that_is_named_twice_has_the_event_once(harness: Harness) -> None:
+    broker = harness.broker
+    assert broker is not None
+    broker.to("r", "s").to("r").emit("once")
+    assert told(broker.history("r")) == [("once",)]
+
+
 async def test_what_is_gone_is_told(harness: Harness) -> None:
     broker = harness.broker
     assert broker is not None
