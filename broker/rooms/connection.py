@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from broker.sessions.session import Session
 
     from .lanes import Invocation
+
+logger = logging.getLogger(__name__)
 
 _SLASH = ord("/")
 _EVENT_HEAD = b"42"
@@ -192,7 +195,13 @@ class Connection:
     def _refuse(self, name: str, data: dict[str, Any]) -> None:
         engine = self.session.engine
         engine.counters.refusals["connect"] += 1
-        self.session.outbox.offer(engine.codec.control(Packet(PacketType.CONNECT_ERROR, name, data=data)))
+        packet = Packet(PacketType.CONNECT_ERROR, name, data=data)
+        try:
+            answer = engine.codec.control(packet)
+        except TypeError:
+            logger.exception("a refusal cannot be sent as it is")
+            answer = engine.codec.control(packet._replace(data={"message": str(data["message"])}))
+        self.session.outbox.offer(answer)
         self._refusals += 1
         if self._refusals > self.limits.refused_connects:
             self.session.violate(Violation.TOO_MANY_REFUSALS)

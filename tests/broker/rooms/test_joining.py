@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from broker import Broker, Limits, Namespace, Socket
+from broker import Broker, ConnectRefused, Limits, Namespace, Socket
 from tests.peers import client, quick_broker, settled, websocket
 
 Serve = Callable[..., Any]
@@ -129,6 +129,24 @@ async def test_a_listener_for_namespaces_that_fails_keeps_nobody_out(
         assert set(family.children) == {"/dyn-1"}
     assert broker.statistics().events == {"failed": 1}
     assert "listener for new namespaces failed" in caplog.text
+
+
+@pytest.mark.parametrize("refusal", [("no", object()), ("no", b"bytes"), (ValueError("no"),)])
+async def test_a_refusal_that_cannot_be_sent(
+    serve: Serve, caplog: pytest.LogCaptureFixture, refusal: Any
+) -> None:
+    broker = quick_broker()
+
+    @broker.of("/closed").use
+    def refuse(socket: Socket) -> None:
+        raise ConnectRefused(*refusal)
+
+    async with serve(broker) as server, client(server) as peer:
+        await peer.send_text("40/closed,")
+        await peer.expect('44/closed,{"message":"no"}')
+        await peer.send_text("40/closed,")
+        await peer.expect('44/closed,{"message":"no"}')
+    assert caplog.messages == ["a refusal cannot be sent as it is"] * 2
 
 
 async def test_a_listener_hears_sockets_that_were_there_before(serve: Serve) -> None:
