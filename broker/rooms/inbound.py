@@ -320,7 +320,10 @@ class Inbound:
         try:
             self.offer(self._encode_error(ack_id, answer))
         except TypeError:
-            logger.exception("the data of an EventError cannot be sent")
+            logger.exception("an EventError cannot be sent as it is")
+            told = answer["error"]
+            plain = error_answer(str(told["code"]), str(told["message"]))
+            self.offer(self._encode_error(ack_id, plain))
 
     def warn(self, answer: dict[str, Any]) -> None:
         """Send an error that answers no event in particular."""

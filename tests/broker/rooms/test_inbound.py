@@ -602,9 +602,10 @@ async def test_event_error_is_answered_with_its_code(
 async def test_event_error_whose_data_cannot_be_sent(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     async with serve(failing()) as server, client(server) as peer:
         await peer.send_text('420["refuses unsendably"]')
-        await peer.emit("echo")
-        await peer.expect('42["echo"]')
-    assert caplog.messages == ["the data of an EventError cannot be sent"]
+        await peer.expect('430[{"error":{"code":"x","message":"y"}}]')
+        await peer.send_text('42["refuses unsendably"]')
+        await peer.expect('42["error",{"error":{"code":"x","message":"y"}}]')
+    assert caplog.messages == ["an EventError cannot be sent as it is"] * 2
 
 
 async def test_error_acks_can_be_turned_off(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
