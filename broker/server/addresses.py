@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -12,6 +13,8 @@ import trio
 from attrs import frozen
 
 BACKLOG = 4_096
+OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE_WITHOUT_FILES = 0.1  # seconds until an accept that found no descriptor is tried again
 
 
 @frozen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 import ssl
@@ -27,6 +26,7 @@ from protocol.http_head import (
     parse_head,
 )
 
+from .addresses import OUT_OF_FILES, PAUSE_WITHOUT_FILES
 from .admission import Admission, refusal_headers
 from .carriers import run_websocket
 from .engine_hooks import HttpResponse
@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 _ACCEPT_BATCH = 64
 _RECEIVE_BYTES = 65_536
-_PAUSE_WITHOUT_FILES = 0.1
-_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Listener:
@@ -92,9 +90,9 @@ class Listener:
                 except BlockingIOError:
                     continue
                 except OSError as error:
-                    if error.errno in _OUT_OF_FILES:
+                    if error.errno in OUT_OF_FILES:
                         logger.warning("cannot accept: %s; sessions that are there go on", error)
-                        await trio.sleep(_PAUSE_WITHOUT_FILES)
+                        await trio.sleep(PAUSE_WITHOUT_FILES)
 
     async def _serve_accepted(self, accepted: socket.socket, address: object) -> None:
         if accepted.family != getattr(socket, "AF_UNIX", None):

@@ -24,7 +24,7 @@ from cattrs import Converter
 from protocol import Limits
 from protocol.engineio.owner import Owner, owner_of_query
 
-from .addresses import open_unix
+from .addresses import OUT_OF_FILES, PAUSE_WITHOUT_FILES, open_unix
 from .peers import Elsewhere, PeerNode
 from .relaying import relay
 
@@ -174,7 +174,12 @@ class Neighbours:
         """Connect to another process and introduce the connection; None if it is not there."""
         text = orjson.dumps(_CONVERTER.unstructure(said))
         message = _LENGTH.pack(len(text), len(data)) + text + data
-        connection = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            logger.warning("worker %d cannot be asked: %s", number, error)
+            await trio.lowlevel.checkpoint()
+            return None
         try:
             with trio.fail_after(self.limits.handover_timeout):
                 await connection.connect(str(self._path(number)))
@@ -213,7 +218,13 @@ class Neighbours:
             async with trio.open_nursery() as nursery:
                 task_status.started()
                 while True:
-                    connection, _ = await listening.accept()
+                    try:
+                        connection, _ = await listening.accept()
+                    except OSError as error:
+                        if error.errno in OUT_OF_FILES:
+                            logger.warning("cannot accept what a worker passes on: %s", error)
+                            await trio.sleep(PAUSE_WITHOUT_FILES)
+                        continue
                     nursery.start_soon(self._take, connection, takes)
         finally:
             listening.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import resource
 import socket
 from typing import Any
 
@@ -261,6 +262,24 @@ async def test_a_socket_passed_with_nonsense_is_closed() -> None:
         ours.settimeout(5)
         assert await trio.to_thread.run_sync(ours.recv, 1) == b""
         ours.close()
+
+
+async def test_without_a_descriptor_left_what_is_passed_on_waits(caplog: Any) -> None:
+    async with workers() as (first, second):
+        peer = await opened(first)
+        neighbours = first.broker._neighbours
+        assert neighbours is not None
+        with socket.socket(socket.AF_UNIX) as waiting:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+            try:
+                waiting.connect(str(neighbours._path(0)))
+                with trio.fail_after(5):
+                    while "cannot accept" not in caplog.text:  # noqa: ASYNC110 - nothing else tells
+                        await trio.sleep(0.01)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await at(peer, second).join()
 
 
 async def test_a_neighbour_that_takes_nothing_is_given_up(autojump_clock: Any, tmp_path: Any) -> None:
