@@ -197,3 +197,14 @@ async def test_emitters_say_when_they_are_not_heard() -> None:
         unix.emit("x")
     with pytest.raises(ConfigError, match="mode is one of"):
         Emitter("redis://a", mode="magic")  # type: ignore[arg-type]
+
+
+async def test_what_the_block_of_an_emitter_raises_leaves_it_as_it_came() -> None:
+    async with redis_server() as redis:
+        with pytest.raises(BusUnavailable):
+            async with open_emitter(redis.url, timeout=0.3) as emitter:
+                await redis.stop()
+                await emitter.emit("x")
+        with pytest.raises(BusUnavailable):
+            async with open_emitter(redis.url, timeout=0.3):
+                raise AssertionError("there is nobody")

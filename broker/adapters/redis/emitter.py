@@ -18,6 +18,7 @@ from protocol.bus.emitting import Command, Emission
 from protocol.limits import Limits
 from protocol.socketio.packet import RESERVED_EVENTS
 
+from .adapter import plain_error
 from .address import parse_url
 from .blocking import BlockingConnection
 from .client import RedisClient
@@ -210,7 +211,9 @@ async def open_emitter(url: str, **options: Any) -> AsyncIterator[TrioEmitter]:
     host = BusHost(Limits(), Counter(), lambda gap: None)
     address = parse_url(url, options.get("ssl_context"))
     client = RedisClient(address, host, "broker-emitter", lambda push: None, timing)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(client.run)
-        yield TrioEmitter(client, blueprint._emission)
-        nursery.cancel_scope.cancel()
+    # What the block raises leaves it as it came, in no group of ours.
+    with plain_error():
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.run)
+            yield TrioEmitter(client, blueprint._emission)
+            nursery.cancel_scope.cancel()
