@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -208,3 +209,28 @@ async def test_what_the_block_of_an_emitter_raises_leaves_it_as_it_came() -> Non
         with pytest.raises(BusUnavailable):
             async with open_emitter(redis.url, timeout=0.3):
                 raise AssertionError("there is nobody")
+
+
+class Interrupted(Exception):
+    """What a signal handler of the application raises, as Celery does at a soft time limit."""
+
+
+async def test_an_emitter_that_was_interrupted_takes_no_late_answer_for_its_own() -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted
+
+    async with redis_server() as redis:
+        emitter = Emitter(redis.url)
+        emitter.emit("x")
+        redis.hang()
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(Interrupted):
+                emitter.emit("x", 1)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        redis.wake()
+        assert emitter._way.ask("ECHO", "mine") == b"mine"
+        emitter.close()

@@ -7,7 +7,7 @@ from importlib import import_module
 from threading import Lock
 from typing import Any
 
-from broker.adapters.errors import BusRefused, BusUnavailable
+from broker.adapters.errors import BusError, BusRefused, BusUnavailable
 from protocol.bus.commands import Part, write_command
 
 from .address import RedisAddress
@@ -42,9 +42,15 @@ class BlockingConnection:
                 if self._socket is None:
                     self._connect()
                 return self._exchange(parts, str(parts[0]))
+            except BusError:
+                raise
             except OSError as error:
                 self._drop()
                 raise BusUnavailable(f"no answer from Redis at {self._address}: {error}") from error
+            except BaseException:
+                # A signal handler has raised: the reply that is still due would be taken for the next one.
+                self._drop()
+                raise
 
     def _connect(self) -> None:
         self._socket = self._open()
