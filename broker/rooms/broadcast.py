@@ -219,6 +219,7 @@ class Broadcast:
         Raises:
             ValueError: The name is reserved.
             TypeError: An argument has no JSON form.
+            TooManyRequests: As many questions wait for other nodes as may; only this node was asked.
 
         Cancellation: the event may be on the wire already; late acks are ignored. Spec: SIO-ACK-5.
         """
@@ -247,17 +248,14 @@ class Broadcast:
     ) -> None:
         """Wait for the acks of all nodes; sockets of others have no name unless one alone was asked."""
         asked = self.rooms[0] if len(self.rooms) == 1 and len(self.rooms[0]) == SOCKET_ID_LENGTH else ""
-
-        async def ask_others() -> None:
-            remote = await link.broadcast_with_ack(event, self._options(seconds), seconds)
-            acks.responses.extend((asked, value) for value in remote.responses)
-            acks.missing.extend([asked] * (remote.expected - len(remote.responses)))
-            acks.silent.extend(remote.silent)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask_others)
-            with trio.move_on_after(seconds):
-                await collector.done.wait()
+        deadline = trio.current_time() + seconds
+        # Acks of this node are taken meanwhile, too.
+        remote = await link.broadcast_with_ack(event, self._options(seconds), seconds)
+        acks.responses.extend((asked, value) for value in remote.responses)
+        acks.missing.extend([asked] * (remote.expected - len(remote.responses)))
+        acks.silent.extend(remote.silent)
+        with trio.move_on_at(deadline):
+            await collector.done.wait()
 
     # Managing
 

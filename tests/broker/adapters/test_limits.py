@@ -28,6 +28,8 @@ async def test_questions_that_wait(virtual_serve: Serve) -> None:
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(TooManyRequests):
                 await a.broker.fetch_sockets()
+            with pytest.raises(TooManyRequests):
+                await a.broker.call("x", timeout=1)
 
 
 async def test_tasks_for_other_nodes(virtual_serve: Serve) -> None:
