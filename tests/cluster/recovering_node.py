@@ -10,10 +10,10 @@ import trio
 from broker import Broker, Recovery, RedisAdapter, Socket
 
 
-def make_broker(url: str, window: float = 20.0) -> Broker:
+def make_broker(url: str, window: float = 20.0, **options: Any) -> Broker:
     """Make a broker that puts each client in the rooms it asks for."""
     adapter = RedisAdapter(url, mode="streams", ping_interval=0.2, ping_timeout=0.6)
-    broker = Broker(adapter=adapter, recovery=Recovery(window=window))
+    broker = Broker(adapter=adapter, recovery=Recovery(window=window), **options)
 
     @broker.on("connect")
     def connect(socket: Socket) -> None:

@@ -230,6 +230,21 @@ async def test_a_message_of_no_end_ends_the_connection() -> None:
         assert a.events["oversized bus message"] >= 1
 
 
+async def test_many_messages_at_once_are_not_one_that_is_too_large() -> None:
+    limits = Limits(bus_message_bytes=10_000)
+    async with (
+        redis_server() as redis,
+        node(redis.url, "streams") as a,
+        node(redis.url, "streams", limits) as b,
+    ):
+        await until_linked(a, b)
+        for number in range(100):
+            a.broker.emit("much", number, "x" * 5_000)
+        for number in range(100):
+            await b.peer.expect(f'42["much",{number},"{"x" * 5_000}"]')
+        assert not b.gaps
+
+
 async def test_a_stranger_who_counts_as_a_node_is_silent() -> None:
     async with redis_server() as redis, node(redis.url, request_timeout=0.3) as a:
         stream = await trio.open_tcp_stream("127.0.0.1", redis.port)

@@ -15,7 +15,7 @@ import pytest
 import trio
 from attrs import frozen
 
-from broker import Broker, ExpiredSession, Server
+from broker import Broker, ExpiredSession, Limits, Server
 from protocol.bus.streams import KeptSession, write_session
 from tests.peers import Door, RawWebSocket, Where, serving, settled, websocket
 
@@ -118,8 +118,10 @@ class Nodes:
         self.url = url
         self.expired: list[ExpiredSession] = []
 
-    async def broker(self, url: str | None = None, window: float = 20.0) -> tuple[Broker, Server]:
-        broker = make_broker(url or self.url, window)
+    async def broker(
+        self, url: str | None = None, window: float = 20.0, **options: Any
+    ) -> tuple[Broker, Server]:
+        broker = make_broker(url or self.url, window, **options)
         broker.on_session_expired(self.expired.append)
         return broker, await self.stack.enter_async_context(served(broker))
 
@@ -209,6 +211,20 @@ async def test_a_node_that_came_later_reads_the_stream() -> None:
         late = await made.join(at_b, pid=other.answer["pid"], offset=seen[0][-1])
         assert late.answer["recovery"] == "trimmed"
         assert [end.why for end in made.expired] == ["trimmed"]
+
+
+async def test_many_missed_events_are_not_one_that_is_too_large() -> None:
+    async with redis_server() as redis, nodes(redis.url) as made:
+        a, at_a = await made.broker()
+        one = await made.join(at_a)
+        for number in range(100):
+            a.emit("tick", number, "x" * 5_000)
+        seen = [await one.event("tick") for _ in range(100)]
+        await one.lose(a)
+        b, at_b = await made.broker(limits=Limits(bus_message_bytes=10_000))
+        back = await made.join(at_b, pid=one.answer["pid"], offset=seen[0][-1])
+        assert back.missed == seen[1:]
+        assert b.statistics().events["oversized bus message"] == 0
 
 
 async def test_a_session_that_a_node_server_left() -> None:

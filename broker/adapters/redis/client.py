@@ -94,12 +94,13 @@ class RedisClient:
             self._host.events["bus buffer full"] += 1
         return taken
 
-    async def ask(self, *parts: Part, timeout: float | None = None) -> Any:
+    async def ask(self, *parts: Part, timeout: float | None = None, messages: int = 1) -> Any:
         """Send a command and return its reply.
 
         Args:
             parts: The command.
             timeout: Seconds; None takes the time of a probe.
+            messages: How many messages of the bus the reply may hold.
 
         Raises:
             BusUnavailable: The server is away, or does not answer in time.
@@ -109,7 +110,7 @@ class RedisClient:
             await trio.lowlevel.checkpoint()
             raise BusUnavailable(self.trouble)
         waiter = Waiter()
-        self._outgoing.put(Command(write_command(parts), waiter))
+        self._outgoing.put(Command(write_command(parts), waiter, messages=messages))
         return await self._wait(waiter, str(parts[0]), timeout)
 
     async def _wait(self, waiter: Waiter, doing: str, timeout: float | None = None) -> Any:
@@ -260,7 +261,9 @@ class RedisClient:
                 raise BusUnavailable("the Redis server has closed the connection")
             self._last_heard = trio.current_time()
             pending += len(data)
-            if pending > 4 * self._host.limits.bus_message_bytes:
+            due = self._outgoing.oldest_sent
+            messages = 1 if due is None else due.messages
+            if pending > 4 * messages * self._host.limits.bus_message_bytes:
                 self._host.events["oversized bus message"] += 1
                 raise BusUnavailable("a message on the bus is far too large")
             self._reader.feed(data)

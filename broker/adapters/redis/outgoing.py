@@ -33,11 +33,12 @@ class Waiter:
 
 @frozen
 class Command:
-    """A command in the queue. With a waiter somebody waits for its reply."""
+    """A command in the queue. With a waiter somebody waits for its reply, which may hold so many messages."""
 
     data: bytes
     waiter: Waiter | None = None
     has_reply: bool = True
+    messages: int = 1
     queued_at: float = field(factory=trio.current_time)
 
     @property

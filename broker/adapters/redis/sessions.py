@@ -292,7 +292,7 @@ class RedisSessions:
         last = after
         for _ in range(_PAGES):
             page = await self._client.ask(
-                "XRANGE", self._stream, f"({last}", str(until), "COUNT", _PAGE
+                "XRANGE", self._stream, f"({last}", str(until), "COUNT", _PAGE, messages=_PAGE
             )  # fmt: skip
             for entry_id, fields in page:
                 last = _read_offset(entry_id)

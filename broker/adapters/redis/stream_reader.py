@@ -99,7 +99,7 @@ class StreamReader:
             # The server answers after that time by itself; if it does not, it hangs.
             reply = await self._client.ask(
                 "XREAD", "COUNT", self._count, "BLOCK", int(self._block * 1000),
-                "STREAMS", self._stream, self._last, timeout=self._block + 3.0,
+                "STREAMS", self._stream, self._last, timeout=self._block + 3.0, messages=self._count,
             )  # fmt: skip
             for entries in (reply or {}).values():
                 for entry_id, fields in entries:

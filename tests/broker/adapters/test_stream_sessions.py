@@ -37,7 +37,7 @@ class Client:
             self.sent.append(parts)
         return self.has_room
 
-    async def ask(self, *parts: Any) -> Any:
+    async def ask(self, *parts: Any, messages: int = 1) -> Any:
         await trio.lowlevel.checkpoint()
         self.sent.append(parts)
         answer = self.answers.pop(0)
