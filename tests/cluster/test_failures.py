@@ -112,6 +112,24 @@ async def test_a_stream_loses_nothing_while_a_connection_is_away() -> None:
             assert all(gap.replayed for gap in b.gaps)
 
 
+async def test_what_a_stream_let_go_before_it_was_read_is_reported() -> None:
+    """The trimming overtakes a node that is slower than the others send, though its connection stands."""
+    async with redis_server() as redis, node(redis.url, "streams") as a, node(redis.url, "streams") as b:
+        await until_linked(a, b)
+        add = (
+            "for number = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], 'MAXLEN', 200, '*',"
+            " 'uid', 'u', 'nsp', '/', 'type', '2') end"
+        )
+        await redis.ask("EVAL", add, "1", "socket.io", "150")
+        await until_linked(a, b)
+        assert (a.gaps, b.gaps) == ([], [])
+        await redis.ask("EVAL", add, "1", "socket.io", "1000")
+        await until(lambda: a.gaps and b.gaps)
+        assert not a.gaps[0].replayed
+        await until_linked(a, b)
+        assert len(a.gaps) == len(b.gaps) == 1
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_redis_hangs(mode: str) -> None:
     async with redis_server() as redis, node(redis.url, mode) as a, node(redis.url, mode) as b:

@@ -227,6 +227,26 @@ async def test_many_missed_events_are_not_one_that_is_too_large() -> None:
         assert b.statistics().events["oversized bus message"] == 0
 
 
+async def test_a_node_that_the_trimming_has_overtaken_recovers_nobody_over_the_hole() -> None:
+    burst = (
+        "for number = 1, 1000 do redis.call('XADD', KEYS[1], 'MAXLEN', 200, '*', 'uid', 'u', 'nsp', '/',"
+        " 'type', '3', 'data', ARGV[1]) end"
+    )
+    data = '{"packet":{"type":2,"data":["tick"]},"opts":{"rooms":["all"],"except":[],"flags":{}}}'
+    async with redis_server() as redis, nodes(redis.url) as made:
+        a, at_a = await made.broker()
+        one = await made.join(at_a)
+        a.emit("tick", 0)
+        await one.event("tick")
+        await redis.ask("EVAL", burst, "1", "socket.io", data)
+        last = await one.event("tick")
+        bus: Any = a._directory.bus
+        await until(lambda: a.statistics().events["bus gap"] and not bus._log.is_away)
+        await one.lose(a)
+        back = await made.join(at_a, pid=one.answer["pid"], offset=last[-1])
+        assert back.answer["recovery"] == "trimmed"
+
+
 async def test_a_session_that_a_node_server_left() -> None:
     async with redis_server() as redis, nodes(redis.url) as made:
         a, at_a = await made.broker()

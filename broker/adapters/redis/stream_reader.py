@@ -38,7 +38,8 @@ class StreamReader:
 
     Attributes:
         started: Called when it knows where it begins.
-        continued: Called after each read; after a loss with False if something is missing.
+        continued: Called after each read; with False if something is missing, after a loss or since it was
+            trimmed before it could be read.
     """
 
     def __init__(
@@ -102,10 +103,18 @@ class StreamReader:
                 "STREAMS", self._stream, self._last, timeout=self._block + 3.0, messages=self._count,
             )  # fmt: skip
             for entries in (reply or {}).values():
+                # Only who is far behind can have been overtaken by the trimming.
+                if len(entries) == self._count and not await self._is_held():
+                    self.continued(False)
                 for entry_id, fields in entries:
                     self._last = entry_id
                     self._hand_on(entry_id, fields)
             self.continued(True)
+
+    async def _is_held(self) -> bool:
+        """Tell whether nothing behind the last entry that was read has been trimmed."""
+        oldest = await self._client.ask("XRANGE", self._stream, "-", "+", "COUNT", 1)
+        return self._last == _START or not oldest or _numbers(oldest[0][0]) <= _numbers(self._last)
 
     def _hand_on(self, entry_id: bytes, fields: Sequence[bytes]) -> None:
         if sum(map(len, fields)) > self._host.limits.bus_message_bytes:
