@@ -198,6 +198,20 @@ async def test_publications_that_nobody_confirmed_are_reported() -> None:
         assert a.events["unconfirmed bus message"] == 5
 
 
+async def test_publications_that_redis_refuses_are_reported() -> None:
+    async with redis_server() as redis, node(redis.url, "streams") as a, node(redis.url, "streams") as b:
+        await until_linked(a, b)
+        await redis.ask("CONFIG", "SET", "maxmemory", "1")
+        for number in range(3):
+            a.broker.emit("no room", number)
+        await until(lambda: sum(gap.lost for gap in a.gaps) == 3)
+        await redis.ask("CONFIG", "SET", "maxmemory", "0")
+        assert "maxmemory" in a.gaps[0].cause
+        assert a.trouble is None
+        a.broker.emit("room")
+        await b.peer.expect('42["room"]')
+
+
 async def test_a_gap_begins_with_what_is_in_doubt_though_more_was_heard_since() -> None:
     async with redis_server() as redis, proxy(redis.port) as way:
         async with node(f"redis://127.0.0.1:{way.port}") as a, node(redis.url) as b:

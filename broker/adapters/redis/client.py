@@ -78,6 +78,8 @@ class RedisClient:
             self._barrier = Barrier(self.ask, *common, timing.return_timeout)
         self._scope: trio.CancelScope | None = None
         self._lost = 0
+        self._lost_cause = ""
+        self._lost_since = 0.0
         self._last_heard = 0.0
         self.trouble: str | None = "not connected yet"
 
@@ -90,9 +92,14 @@ class RedisClient:
         """
         taken = self._outgoing.offer(Command(write_command(parts)))
         if not taken:
-            self._lost += 1
             self._host.events["bus buffer full"] += 1
+            self._note_lost("the bus buffer was full")
         return taken
+
+    def _note_lost(self, cause: str) -> None:
+        if not self._lost:
+            self._lost_cause, self._lost_since = cause, trio.current_time()
+        self._lost += 1
 
     async def ask(self, *parts: Part, timeout: float | None = None, messages: int = 1) -> Any:
         """Send a command and return its reply.
@@ -294,7 +301,9 @@ class RedisClient:
             waiter.settle(reply)
         elif isinstance(reply, self._hiredis.ReplyError):
             self._host.events["refused publication"] += 1
-            if isinstance(error := refusal(str(reply), "publishing"), BusRefused):
+            error = refusal(str(reply), "publishing")
+            self._note_lost(str(error))
+            if isinstance(error, BusRefused):
                 logger.error("%s", error)
 
     async def _write(self, stream: trio.abc.Stream) -> None:
@@ -306,19 +315,18 @@ class RedisClient:
         barrier = self._barrier
         assert barrier is not None
         if self._outgoing.holds:
-            begun = trio.current_time()
             await barrier.wait()
             self._outgoing.release()
-            self._report_lost(begun)
+            self._report_lost()
         while True:
             await barrier.count()
             await trio.sleep(self._timing.ping_interval)
 
-    def _report_lost(self, since: float) -> None:
-        """Report what found no room while the others were waited for: that gap has been reported before."""
+    def _report_lost(self) -> None:
+        """Report what was lost though the connection stands: found no room, or was refused."""
         lost, self._lost = self._lost, 0
         if lost:
-            self._host.report(Gap("the bus buffer was full", trio.current_time() - since, 0, lost))
+            self._host.report(Gap(self._lost_cause, trio.current_time() - self._lost_since, 0, lost))
 
     async def _watch(self, stream: trio.abc.Stream) -> None:
         """Look again and again whether the server answers, and whether what is published comes back."""
@@ -330,6 +338,8 @@ class RedisClient:
             await trio.sleep(self._timing.ping_interval)
             number += 1
             await self._look(number)
+            if not self._outgoing.holds:
+                self._report_lost()
 
     async def _look(self, number: int) -> None:
         if self._probe is None:
