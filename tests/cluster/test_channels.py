@@ -23,7 +23,7 @@ from broker.adapters.redis.timing import Timing
 from tests.peers import client, serving
 
 from .nodes import RedisServer, needs_redis, redis_server
-from .test_failures import DEADLINE, node, until
+from .test_failures import DEADLINE, node, until, until_linked
 
 OPTS = {"rooms": [], "except": []}
 
@@ -177,6 +177,26 @@ async def test_a_room_may_have_the_name_of_a_socket() -> None:
         carrier.room_deleted("never was")
         await other.client.ask("PING")
         assert await listeners() == 1
+
+
+@needs_redis
+@pytest.mark.parametrize("mode", ["classic", "sharded"])
+async def test_a_namespace_may_have_the_channel_of_a_room(mode: Any) -> None:
+    """`/#news`, for everyone, and the room `news` of `/`: a client who may name a namespace chooses that."""
+    async with redis_server() as redis, node(redis.url, mode) as a, node(redis.url, mode) as b:
+        b.broker.of(lambda name, auth: True)
+        b.socket.join("news")
+        await until_linked(a, b)
+        await b.peer.send_text("40/#news,")
+        assert str(await b.peer.receive()).startswith("40/#news,")
+        await until_linked(a, b)
+        a.broker.to("news").emit("first")
+        await b.peer.expect('42["first"]')
+        await b.peer.send_text("41/#news,")
+        await until(lambda: not b.broker.namespaces["/#news"].sockets)
+        await until_linked(a, b)
+        a.broker.to("news").emit("second")
+        await b.peer.expect('42["second"]')
 
 
 @needs_redis

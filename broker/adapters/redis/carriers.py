@@ -99,7 +99,7 @@ class ShardedCarrier:
         """Take note that the namespace is no more."""
         self._rooms.close()
         for channel in (self._channels.public, self._channels.private(self._uid)):
-            self._routes.remove(channel)
+            self._routes.remove(channel, self._on_message)
 
 
 def _nowhere(message: ClusterMessage) -> None:

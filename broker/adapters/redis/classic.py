@@ -116,14 +116,16 @@ class ClassicLink(AskingLink[RequestType]):
         """Hear a room no longer."""
         self._rooms.deleted(room)
         if not self._rooms.rooms:
-            self._routes.remove(self._channels.everyone)
+            self._routes.remove(self._channels.everyone, self._on_broadcast)
 
     def close(self) -> None:
         """Take note that the namespace is no more."""
         names = self._channels
         self._rooms.close()
-        for channel in (names.everyone, names.request, names.response, names.own_response):
-            self._routes.remove(channel)
+        self._routes.remove(names.everyone, self._on_broadcast)
+        self._routes.remove(names.request, self._on_request)
+        for channel in (names.response, names.own_response):
+            self._routes.remove(channel, self._on_response)
 
     # What comes from the other nodes
 

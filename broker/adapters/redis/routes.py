@@ -16,7 +16,7 @@ Take = Callable[[bytes], None]
 
 
 class Routes:
-    """Who hears which channel.
+    """Who hears which channel. Several may: the room `a` of `/` has the name that `/#a` has for everyone.
 
     Args:
         host: The broker's side.
@@ -29,18 +29,26 @@ class Routes:
     def __init__(self, host: BusHost, verb: str) -> None:
         self._host = host
         self._verb = verb
-        self._takers: dict[bytes, Take] = {}
+        self._takers: dict[bytes, tuple[Take, ...]] = {}
         self.client: RedisClient | None = None
 
     def add(self, channel: str, take: Take) -> None:
         """Hear a channel."""
-        self._takers[channel.encode()] = take
+        name = channel.encode()
+        self._takers[name] = (*self._takers.get(name, ()), take)
         assert self.client is not None
         self.client.subscribe(self._verb, channel)
 
-    def remove(self, channel: str) -> None:
-        """Hear a channel no longer."""
-        if self._takers.pop(channel.encode(), None) is not None:
+    def remove(self, channel: str, take: Take) -> None:
+        """Have somebody hear a channel no longer, who may hear it under another name still."""
+        name = channel.encode()
+        takers = list(self._takers.get(name, ()))
+        if take not in takers:
+            return
+        takers.remove(take)
+        self._takers[name] = tuple(takers)
+        if not takers:
+            del self._takers[name]
             assert self.client is not None
             self.client.unsubscribe(self._verb, channel)
 
@@ -48,17 +56,18 @@ class Routes:
         """Hand a message on. Nothing that a message does ends the connection."""
         if not is_message(push):
             return
-        take = self._takers.get(push[1])
-        if take is None:
+        takers = self._takers.get(push[1])
+        if takers is None:
             return  # it was on its way when the channel was left
         if len(push[2]) > self._host.limits.bus_message_bytes:
             self._host.events["oversized bus message"] += 1
             return
-        try:
-            take(push[2])
-        except Exception:
-            self._host.events["failed"] += 1
-            logger.exception("a message on the bus could not be handled")
+        for take in takers if len(takers) == 1 else dict.fromkeys(takers):
+            try:
+                take(push[2])
+            except Exception:
+                self._host.events["failed"] += 1
+                logger.exception("a message on the bus could not be handled")
 
 
 class RoomChannels:
@@ -92,12 +101,12 @@ class RoomChannels:
         channel = self._name(room)
         if channel is not None and room in self.rooms and not self._has(room):
             self.rooms.discard(room)
-            self._routes.remove(channel)
+            self._routes.remove(channel, self._take)
 
     def close(self) -> None:
         """Hear none."""
         for room in self.rooms:
             channel = self._name(room)
             if channel is not None:
-                self._routes.remove(channel)
+                self._routes.remove(channel, self._take)
         self.rooms.clear()
