@@ -20,12 +20,11 @@ from protocol.bus.sharded import read_published, write_sharded
 
 from .base import Bus, BusHost, Gap, LocalNamespace
 from .cluster import ClusterLink, new_uid
-from .mesh_line import MeshLine
+from .mesh_line import Change, MeshLine, write_rooms
 
 logger = logging.getLogger(__name__)
 
 _RECEIVE_BYTES = 262_144
-_ROOMS_PER_FRAME = 10_000
 
 Serve = Callable[[int, trio.abc.Stream], Awaitable[None]]
 
@@ -106,10 +105,8 @@ class MeshBus:
         """Return the first frames of a line: who this is, and what is here."""
         yield write_frame(FrameKind.HELLO, orjson.dumps({"uid": self.uid}))
         for name, local in self._locals.items():
-            rooms = local.all_rooms()
-            for start in range(0, len(rooms), _ROOMS_PER_FRAME):
-                part = [(name, room, True) for room in rooms[start : start + _ROOMS_PER_FRAME]]
-                yield write_frame(FrameKind.ROOMS, orjson.dumps(part))
+            changes = ((name, room, True) for room in local.all_rooms())
+            yield from write_rooms(changes, self.host.limits.bus_message_bytes)
 
     # What comes in
 
@@ -182,7 +179,7 @@ class MeshBus:
                 link.node_left(uid)
 
 
-def _take_rooms(rooms: dict[str, set[str]], changes: list[tuple[str, str, bool]]) -> None:
+def _take_rooms(rooms: dict[str, set[str]], changes: list[Change]) -> None:
     for namespace, room, here in changes:
         if here:
             rooms.setdefault(namespace, set()).add(room)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import orjson
 import trio
@@ -22,7 +22,24 @@ _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 1.0
 
 Room = tuple[str, str]
+Change = tuple[str, str, bool]
+"""A namespace, a room, and whether it has members here."""
 Open = Callable[[], Awaitable[trio.abc.Stream | None]]
+
+
+def write_rooms(changes: Iterable[Change], max_bytes: int) -> Iterator[bytes]:
+    """Announce rooms, in as many frames as the size of one demands."""
+    parts: list[bytes] = []
+    size = 1
+    for change in changes:
+        part = orjson.dumps(change)
+        if parts and size + len(part) + 1 > max_bytes:
+            yield write_frame(FrameKind.ROOMS, b"[%b]" % b",".join(parts))
+            parts, size = [], 1
+        parts.append(part)
+        size += len(part) + 1
+    if parts:
+        yield write_frame(FrameKind.ROOMS, b"[%b]" % b",".join(parts))
 
 
 class MeshLine:
@@ -159,7 +176,7 @@ class MeshLine:
 
     def _take_batch(self) -> bytes:
         # Rooms first: whoever hears of a message that was sent from a room knows of the room.
-        frames = [self._write_rooms()] if self._changes else []
+        frames = self._take_rooms() if self._changes else []
         size = 0
         while self._queue and size < _BATCH_BYTES:
             frame = self._queue.popleft()
@@ -170,10 +187,11 @@ class MeshLine:
             frames.append(self._end_gap(self._losing_since))
         return b"".join(frames)
 
-    def _write_rooms(self) -> bytes:
-        changes = [(namespace, room, here) for (namespace, room), here in self._changes.items()]
+    def _take_rooms(self) -> list[bytes]:
+        changes = ((namespace, room, here) for (namespace, room), here in self._changes.items())
+        frames = list(write_rooms(changes, self._host.limits.bus_message_bytes))
         self._changes.clear()
-        return write_frame(FrameKind.ROOMS, orjson.dumps(changes))
+        return frames
 
     def _end_gap(self, since: float) -> bytes:
         """Report what was lost, here and to the other process."""

@@ -301,12 +301,15 @@ async def test_a_line_that_breaks_comes_again(autojump_clock: Any) -> None:
         assert (await a.broker.fetch_sockets()).complete
 
 
-async def test_many_rooms_are_announced_in_parts(autojump_clock: Any, monkeypatch: Any) -> None:
-    from broker.adapters import mesh
-
-    monkeypatch.setattr(mesh, "_ROOMS_PER_FRAME", 2)
-    async with neighbours(2) as (street, (a, b)):
-        b.socket.join("r1", "r2", "r3", "r4")
+async def test_many_rooms_are_announced_in_parts(autojump_clock: Any) -> None:
+    rooms = [f"{number} \x01\x02" for number in range(100)]
+    async with neighbours(2, limits=Limits(bus_message_bytes=500)) as (street, (a, b)):
+        sent = frames_to(street, 1, 0)
+        b.socket.join(*rooms)
+        await trio.sleep(1)
+        assert a.bus.lines[1].rooms["/"] == {b.socket.id, *rooms}
+        assert len(sent) == 1
         await street.opened[1, 0].aclose()
         await trio.sleep(1)
-        assert a.bus.lines[1].rooms["/"] == {b.socket.id, "r1", "r2", "r3", "r4"}
+        assert a.bus.lines[1].rooms["/"] == {b.socket.id, *rooms}
+        assert a.broker.statistics().events["oversized bus message"] == 0
