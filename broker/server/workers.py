@@ -202,13 +202,18 @@ class _Supervisor:
                 delay = min(2 * delay, LONGEST_DELAY)
             started.set()
 
-    async def _run(self, number: int, started: trio.Event) -> int:
-        """Run one process until it ends; return its exit code."""
+    async def _start(self, number: int) -> tuple[trio.Process, socket.socket]:
+        """Start one process; return it, and the line to it.
+
+        Raises:
+            OSError: It cannot be started now.
+        """
         with contextlib.ExitStack() as held:
             listening = self._ports.open()
-            ours, theirs = socket.socketpair()
-            for one in (*listening, theirs):
+            for one in listening:
                 held.callback(one.close)
+            ours, theirs = socket.socketpair()
+            held.callback(theirs.close)
             place = Place(
                 number=number,
                 count=self._crew.count,
@@ -217,13 +222,26 @@ class _Supervisor:
                 listening=tuple(one.fileno() for one in listening),
                 beat_interval=self._crew.worker_timeout / SLICES / 2,
             )
-            # A group of its own: Ctrl-C in a terminal must come from here alone, or it would come twice.
-            process = await trio.lowlevel.open_process(
-                self._crew.command(place),
-                stdin=subprocess.DEVNULL,
-                pass_fds=(place.control, *place.listening),
-                process_group=0,
-            )
+            try:
+                # A group of its own: Ctrl-C in a terminal must come from here alone, or it would come twice.
+                process = await trio.lowlevel.open_process(
+                    self._crew.command(place),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(place.control, *place.listening),
+                    process_group=0,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return process, ours
+
+    async def _run(self, number: int, started: trio.Event) -> int:
+        """Run one process until it ends; return its exit code."""
+        try:
+            process, ours = await self._start(number)
+        except OSError as error:
+            logger.error("worker %d cannot be started: %s", number, error)
+            return 1
         self._processes[number] = process
         self._running.pids[number] = process.pid
         control = trio.SocketStream(trio.socket.from_stdlib_socket(ours))

@@ -25,6 +25,7 @@ READY = "import json,os,signal,sys,time; place=json.loads(sys.argv[1]); os.write
 WAITS = READY + "signal.signal(signal.SIGTERM, lambda *_: sys.exit()); signal.pause()"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + READY + "time.sleep(60)"
 BRIEF = READY + "time.sleep(0.01); sys.exit(3)"
+MISSING = "there is no such program"
 
 
 def crew(*programs: str, count: int = 2, **options: Any) -> Crew:
@@ -33,6 +34,8 @@ def crew(*programs: str, count: int = 2, **options: Any) -> Crew:
 
     def command(place: Place) -> list[str]:
         program = left.pop(0) if len(left) > 1 else left[0]
+        if program == MISSING:
+            return ["/nonexistent/python"]
         return [sys.executable, "-S", "-c", program, place.to_text()]
 
     return Crew(**{"count": count, "addresses": ["127.0.0.1:0"], "command": command, **options})
@@ -107,6 +110,23 @@ async def test_one_that_cannot_start_ends_all(program: str, code: int) -> None:
     with trio.fail_after(30):
         assert await supervise(crew(program)) == code
         assert await supervise(crew(WAITS, program)) == code
+
+
+async def test_a_start_that_fails_is_tried_again_and_leaves_the_others_alone(
+    caplog: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(workers, "FIRST_DELAY", 0.01)
+
+    async def body(running: Running) -> None:
+        first = running.pids[0]
+        while 1 not in running.pids or "cannot be started" not in caplog.text:  # noqa: ASYNC110 - as above
+            await trio.sleep(0.01)
+        assert running.pids[0] == first
+        await terminate(running)
+
+    assert await run(crew(WAITS, BRIEF, MISSING, WAITS), body) == 0
+    assert "worker 1 cannot be started: [Errno 2]" in caplog.text
+    assert await supervise(crew(MISSING)) == 1
 
 
 async def test_who_does_not_drain_is_killed(monkeypatch: Any, caplog: Any) -> None:
