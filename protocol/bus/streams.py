@@ -93,8 +93,8 @@ def _read_data(data: bytes, depth: int) -> Any:
 def stream_name(name: str, count: int, namespace: str) -> str:
     """Return the stream of a namespace: the only one, or one of several by a hash of the name.
 
-    The reference takes the remainder of a hash that may be negative, and so writes to streams that nobody
-    reads; those who use several streams beside it must do the same.
+    The reference takes the remainder of a hash that may be negative, and so writes to streams that it does
+    not read; those who use several streams beside it must write to the same.
     """
     if count <= 1:
         return name
@@ -105,6 +105,11 @@ def stream_name(name: str, count: int, namespace: str) -> str:
         value -= 1 << 32
     remainder = abs(value) % count
     return f"{name}-{-remainder if value < 0 else remainder}"
+
+
+def stream_names(name: str, count: int) -> list[str]:
+    """Return all streams that `stream_name` gives a namespace, those with a negative number among them."""
+    return [name] if count <= 1 else [f"{name}-{number}" for number in range(1 - count, count)]
 
 
 @dataclass(frozen=True, slots=True)

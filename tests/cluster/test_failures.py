@@ -112,6 +112,19 @@ async def test_a_stream_loses_nothing_while_a_connection_is_away() -> None:
             assert all(gap.replayed for gap in b.gaps)
 
 
+@pytest.mark.parametrize("namespace", ["/chat", "/tenant-1"])
+async def test_several_streams(namespace: str) -> None:
+    """The hash of `/tenant-1` is negative, and so is the number of its stream, as in the reference."""
+    async with redis_server() as redis, node(redis.url, "streams", stream_count=3) as a:
+        async with node(redis.url, "streams", stream_count=3) as b:
+            a.broker.of(namespace)
+            b.broker.of(namespace)
+            await b.peer.send_text(f"40{namespace},")
+            assert str(await b.peer.receive()).startswith(f"40{namespace},")
+            a.broker.of(namespace).emit("x")
+            await b.peer.expect(f'42{namespace},["x"]')
+
+
 async def test_what_a_stream_let_go_before_it_was_read_is_reported() -> None:
     """The trimming overtakes a node that is slower than the others send, though its connection stands."""
     async with redis_server() as redis, node(redis.url, "streams") as a, node(redis.url, "streams") as b:

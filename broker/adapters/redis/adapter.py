@@ -20,7 +20,7 @@ from broker.adapters.recovery_store import SharedLog
 from broker.flow.settings_checks import ConfigError
 from protocol.bus.channels import ClassicChannels, ClusterChannels, SubscriptionMode
 from protocol.bus.cluster import ClusterMessage
-from protocol.bus.streams import stream_name
+from protocol.bus.streams import stream_name, stream_names
 
 from .address import parse_url
 from .carriers import ShardedCarrier, StreamsCarrier
@@ -339,15 +339,14 @@ class StreamsBus(RedisBus):
         with plain_error():
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._client.run)
-                for number in range(self._options.stream_count):
-                    await self._start_reader(nursery, number)
+                for stream in stream_names(self._options.stream, self._options.stream_count):
+                    await self._start_reader(nursery, stream)
                 if self._log is not None:
                     nursery.start_soon(self._log.watch)
                 task_status.started()
 
-    async def _start_reader(self, nursery: trio.Nursery, number: int) -> None:
+    async def _start_reader(self, nursery: trio.Nursery, stream: str) -> None:
         options = self._options
-        stream = options.stream if options.stream_count == 1 else f"{options.stream}-{number}"
         name = f"broker-{self.uid}-reader"
         quiet = evolve(self._host, report=lambda gap: None)  # the main connection reports
         # Reading blocks the connection: it is known to be alive by the answers.

@@ -163,7 +163,9 @@ def test_ids_of_entries() -> None:
 def test_several_streams_as_the_reference_chooses_them() -> None:
     assert streams.stream_name("s", 1, "/") == "s"
     assert streams.stream_name("ss", 3, "/") == "ss-2"
-    assert streams.stream_name("ss", 3, "/tenant-1") == "ss--1"  # nobody reads that one
+    assert streams.stream_name("ss", 3, "/tenant-1") == "ss--1"  # the reference reads no such one
+    assert streams.stream_names("s", 1) == ["s"]
+    assert streams.stream_names("ss", 3) == ["ss--2", "ss--1", "ss-0", "ss-1", "ss-2"]
 
 
 def test_what_has_no_form() -> None:
