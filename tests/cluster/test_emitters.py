@@ -211,6 +211,22 @@ async def test_what_the_block_of_an_emitter_raises_leaves_it_as_it_came() -> Non
                 raise AssertionError("there is nobody")
 
 
+def test_what_would_reach_nobody_is_refused() -> None:
+    rooms: Any = ["a", "b"]
+    event: Any = 5
+    emitter = Emitter("redis://127.0.0.1:1")
+    for refused in (
+        lambda: emitter.to(rooms),
+        lambda: emitter.except_(rooms),
+        lambda: emitter.sockets_join(rooms),
+        lambda: emitter.sockets_leave(rooms),
+    ):
+        with pytest.raises(TypeError, match="a room is a str, not list"):
+            refused()
+    with pytest.raises(TypeError, match="an event name is a str, not int"):
+        emitter.emit(event)
+
+
 class Interrupted(Exception):
     """What a signal handler of the application raises, as Celery does at a soft time limit."""
 

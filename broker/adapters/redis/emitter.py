@@ -28,6 +28,20 @@ from .timing import Timing
 Way = TypeVar("Way", BlockingConnection, RedisClient)
 
 
+def _checked(rooms: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what would be a room on no node.
+
+    Raises:
+        TypeError: A name is no text; several rooms are several arguments, not a list.
+    """
+    for room in rooms:
+        if not isinstance(room, str):
+            raise TypeError(
+                f"a room is a str, not {type(room).__name__}; give several rooms as several arguments"
+            )
+    return rooms
+
+
 class _Choosing(Generic[Way]):
     """What both forms have in common: choosing whom to send to. Each verb returns a new emitter."""
 
@@ -46,7 +60,7 @@ class _Choosing(Generic[Way]):
 
     def to(self, *rooms: str) -> Self:
         """Add rooms to send to; the id of a socket is one."""
-        return self._with(self._emission.narrowed(rooms))
+        return self._with(self._emission.narrowed(_checked(rooms)))
 
     def in_(self, *rooms: str) -> Self:
         """Add rooms to send to; the same as `to`."""
@@ -54,7 +68,7 @@ class _Choosing(Generic[Way]):
 
     def except_(self, *rooms: str) -> Self:
         """Leave out everyone in these rooms."""
-        return self._with(self._emission.narrowed((), rooms))
+        return self._with(self._emission.narrowed((), _checked(rooms)))
 
     @property
     def volatile(self) -> Self:
@@ -72,6 +86,8 @@ class _Choosing(Generic[Way]):
         return self._with(self._emission.narrowed(overflow=make_policy(policy, key).to_wire()))
 
     def _event(self, event: str, args: tuple[Any, ...]) -> Command:
+        if not isinstance(event, str):
+            raise TypeError(f"an event name is a str, not {type(event).__name__}")
         if event in RESERVED_EVENTS:
             raise ValueError(f"{event!r} is a reserved event name")
         return self._emission.emit((event, *args))
@@ -144,17 +160,17 @@ class Emitter(_Choosing[BlockingConnection]):
 
         Raises:
             ValueError: The name is reserved.
-            TypeError: An argument has no form on the bus.
+            TypeError: The name is no text, or an argument has no form on the bus.
         """
         self._way.ask(*self._event(event, args))
 
     def sockets_join(self, *rooms: str) -> None:
         """Put everyone chosen into rooms."""
-        self._way.ask(*self._emission.join(rooms))
+        self._way.ask(*self._emission.join(_checked(rooms)))
 
     def sockets_leave(self, *rooms: str) -> None:
         """Take everyone chosen out of rooms."""
-        self._way.ask(*self._emission.leave(rooms))
+        self._way.ask(*self._emission.leave(_checked(rooms)))
 
     def disconnect_sockets(self, close: bool = False) -> None:
         """Make everyone chosen leave the namespace, or close their sessions."""
@@ -177,11 +193,11 @@ class TrioEmitter(_Choosing[RedisClient]):
 
     async def sockets_join(self, *rooms: str) -> None:
         """Put everyone chosen into rooms."""
-        await self._way.ask(*self._emission.join(rooms))
+        await self._way.ask(*self._emission.join(_checked(rooms)))
 
     async def sockets_leave(self, *rooms: str) -> None:
         """Take everyone chosen out of rooms."""
-        await self._way.ask(*self._emission.leave(rooms))
+        await self._way.ask(*self._emission.leave(_checked(rooms)))
 
     async def disconnect_sockets(self, close: bool = False) -> None:
         """Make everyone chosen leave the namespace, or close their sessions."""
