@@ -144,6 +144,7 @@ class Outgoing:
         self._queue.clear()
         self._bytes = sum(len(one.data) for one in self._held)
         self.holds = True
+        self._settled.set()
         for waiter in waiting:
             waiter.lose()
         return unconfirmed

@@ -124,3 +124,14 @@ async def test_what_is_held_counts_for_the_budget() -> None:
     assert not outgoing.offer(Command(b"x"))
     await outgoing.take()
     assert outgoing.offer(Command(b"x" * 10))
+
+
+async def test_what_is_given_up_is_settled(autojump_clock: Any) -> None:
+    outgoing = Outgoing(1_000)
+    outgoing.put(Command(b"sent"))
+    assert await outgoing.take() == b"sent"
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outgoing.settle)
+            await trio.testing.wait_all_tasks_blocked()
+            assert outgoing.give_up() == 1
