@@ -202,7 +202,10 @@ class LocalSide:
     # Tasks in the server scope, no more than the limit
 
     def _may_run(self) -> bool:
-        if self._running < self._namespace.engine.limits.bus_tasks:
+        engine = self._namespace.engine
+        if not engine.is_running:
+            return False  # the bus sends its last when all else has ended
+        if self._running < engine.limits.bus_tasks:
             return True
         self._count_event("too many bus tasks")
         return False

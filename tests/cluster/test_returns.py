@@ -188,6 +188,35 @@ async def test_who_ends_sends_what_it_holds() -> None:
         await until(lambda: not b.trouble)
 
 
+async def test_a_question_while_the_last_is_sent_is_answered_with_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with redis_server() as redis, proxy(redis.port) as way, node(redis.url) as a:
+        ending = Broker(adapter=RedisAdapter(f"redis://127.0.0.1:{way.port}"))
+
+        @ending.on_server_event("question")
+        async def question() -> str:
+            await trio.lowlevel.checkpoint()
+            return "answer"
+
+        asked = trio.Event()
+
+        async def ask() -> None:
+            await until(lambda: not ending.is_open)
+            await a.broker.server_side_emit("question")
+            await until(lambda: ending.statistics().events["unhandled server event"] == 1)
+            asked.set()
+            way.cut()
+
+        async with trio.open_nursery() as nursery, ending:
+            assert await a.broker.server_side_emit("question", timeout=DEADLINE) == ["answer"]
+            way.mute = True
+            ending.emit("last")  # its reply does not come
+            nursery.start_soon(ask)
+        assert asked.is_set()
+        assert "could not be handled" not in caplog.text
+
+
 async def test_without_the_right_to_count_nobody_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     async with redis_server() as redis:
         await redis.ask("ACL", "SETUSER", "default", "on", "nopass", "+@all", "-pubsub", "~*", "&*")
