@@ -211,6 +211,16 @@ async def test_what_the_block_of_an_emitter_raises_leaves_it_as_it_came() -> Non
                 raise AssertionError("there is nobody")
 
 
+async def test_a_connection_that_was_closed_while_idle_is_made_anew() -> None:
+    """As Redis does by its option `timeout`, and as what stands between does sooner or later."""
+    async with redis_server() as redis:
+        with Emitter(redis.url) as emitter:
+            for _ in range(3):
+                emitter.emit("x")
+                assert await redis.ask("CLIENT", "KILL", "TYPE", "normal") == "1"
+            emitter.emit("x")
+
+
 def test_what_would_reach_nobody_is_refused() -> None:
     rooms: Any = ["a", "b"]
     event: Any = 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import socket
 from importlib import import_module
 from threading import Lock
@@ -39,6 +40,8 @@ class BlockingConnection:
         """
         with self._turn:
             try:
+                if self._socket is not None and _is_closed(self._socket):
+                    self._drop()
                 if self._socket is None:
                     self._connect()
                 return self._exchange(parts, str(parts[0]))
@@ -110,3 +113,10 @@ class BlockingConnection:
         """Close the connection; the next command makes a new one."""
         with self._turn:
             self._drop()
+
+
+def _is_closed(idle: socket.socket) -> bool:
+    """Tell whether the server has closed a connection on which nothing is due: what is sent there is lost."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(idle, selectors.EVENT_READ)
+        return bool(selector.select(0))
