@@ -98,20 +98,27 @@ class Dispatcher(Listening):
 
     async def _run(self, call: Call) -> None:
         try:
-            result = call.handler.call(call.args)
-            if isawaitable(result):
-                result = await result
-        except EventError as error:
-            logger.info("a handler answered an event with %s", error)
-            result = error.answer
+            _acknowledge(call, await _result(call))
         except Exception as error:
             if self._policy is HandlerErrorPolicy.RAISE:
                 self._fail(error)
                 return
             logger.exception("a handler failed")
-            result = error_answer("internal", "the handler failed")
-        if call.answer is not None and result is not NO_ACK:
-            call.answer(values_of(result))
+            _acknowledge(call, error_answer("internal", "the handler failed"))
+
+
+async def _result(call: Call) -> Any:
+    try:
+        result = call.handler.call(call.args)
+        return await result if isawaitable(result) else result
+    except EventError as error:
+        logger.info("a handler answered an event with %s", error)
+        return error.answer
+
+
+def _acknowledge(call: Call, result: Any) -> None:
+    if call.answer is not None and result is not NO_ACK:
+        call.answer(values_of(result))
 
 
 def values_of(result: Any) -> Sequence[Any]:

@@ -306,5 +306,6 @@ class _Answer:
         self._ack_id = ack_id
 
     def __call__(self, values: Sequence[Any]) -> bool:
-        engine, self._engine = self._engine, None
-        return self._socket.answer(engine, self._ack_id, values)
+        sent = self._socket.answer(self._engine, self._ack_id, values)
+        self._engine = None  # not before: values that have no form have not been sent
+        return sent

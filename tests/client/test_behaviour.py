@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -498,6 +499,18 @@ async def test_or_is_logged(caplog):
             event = await anext(aiter(client))
             assert event.args[0]["error"]["code"] == "internal"
         assert "a handler failed" in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["raise", "log"])
+async def test_an_answer_that_has_no_form_is_an_exception_of_its_handler(policy, caplog):
+    async with serving(make_broker()) as server:
+        with pytest.raises(TypeError) if policy == "raise" else nullcontext():
+            async with open_client(server.url, on_handler_error=policy) as client:
+                client.on("question")(lambda value: object())
+                client.emit("ask", 0)
+                event = await anext(aiter(client))
+                assert event.args[0]["error"]["code"] == "internal"
+        assert ("a handler failed" in caplog.text) == (policy == "log")
 
 
 async def test_an_exception_of_the_block_comes_out_as_it_is():
