@@ -80,9 +80,15 @@ class Member(Dispatcher):
 
     # Handing out
 
-    def _offer(self, pending: Pending, volatile: bool) -> Verdict:
+    @property
+    def _carrier(self) -> Engine | None:
+        """The session that takes its events; None before the server has let it in, and after the end."""
         engine = self._engine
-        if engine is None or not self.connected:
+        return None if engine is None or engine.ended or not self.connected else engine
+
+    def _offer(self, pending: Pending, volatile: bool) -> Verdict:
+        engine = self._carrier
+        if engine is None:
             return Verdict.DROPPED if volatile else self._offline.offer(pending)
         if volatile and not engine.writable:
             return Verdict.DROPPED

@@ -128,13 +128,13 @@ class ClientSocket(Member):
             await self._retries.wait_room(message.size)
             return self._retries.put(message, None)
         while True:
-            engine = self._engine if self.connected else None
+            engine = self._carrier
             if engine is None:
                 await self._offline.wait_room(message.size)
             else:
                 await engine.wait_room(message.size)
             # It may have come or gone meanwhile.
-            if engine is (self._engine if self.connected else None):
+            if engine is self._carrier:
                 return self._offer(Pending(message, is_event=True), False)
 
     async def call(self, event: str, *args: Any, timeout: float | None = None) -> Any:

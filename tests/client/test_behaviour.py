@@ -412,6 +412,23 @@ async def test_a_fast_sender_goes_at_the_pace_of_the_connection():
             assert await client.call("echo", "end") == "end"
 
 
+async def test_an_event_that_is_emitted_while_a_connection_ends_is_kept():
+    async def broken(talk: Talk) -> None:
+        await talk.enter()
+        await talk.hear()
+        await talk.say("42[]")
+
+    async with (
+        scripted(broken, idle) as url,
+        open_client(url, transports=WEBSOCKET, reconnect=QUICK, offline_limit=1_000_000) as client,
+    ):
+        log = Log().watch(client)
+        await client.wait_connected()
+        while ("reconnect", 1) not in log:
+            assert client.emit("kept") is Verdict.QUEUED
+            await trio.lowlevel.checkpoint()
+
+
 async def test_a_retried_event_is_what_it_was_and_is_given_up_after_the_limit():
     heard: list[Any] = []
 
