@@ -156,6 +156,7 @@ class Engine:
                 if self._may_upgrade():
                     nursery.start_soon(self._upgrade)
         self._wake_flushers()
+        self._queue.take()  # nothing of it will be sent; who waits for room there looks elsewhere
         return self._ended or (ClientReason.TRANSPORT_CLOSE, "")
 
     async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:

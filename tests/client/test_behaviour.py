@@ -429,6 +429,38 @@ async def test_an_event_that_is_emitted_while_a_connection_ends_is_kept():
             await trio.lowlevel.checkpoint()
 
 
+async def test_a_sender_that_waits_for_room_goes_on_by_the_next_connection():
+    stuck, heard = trio.Event(), trio.Event()
+
+    async def unread(talk: Talk) -> None:
+        await talk.enter()
+        await stuck.wait()
+        await talk.cut()
+
+    async def listening(talk: Talk) -> None:
+        await talk.enter()
+        while await talk.hear() != '42["end"]':
+            pass
+        heard.set()
+
+    async with (
+        scripted(unread, listening) as url,
+        open_client(url, transports=WEBSOCKET, reconnect=QUICK) as client,
+    ):
+        await client.wait_connected()
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                while not stuck.is_set():
+                    await client.send_event("much", "x" * 500_000)
+                await client.send_event("end")
+
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            stuck.set()
+            await heard.wait()
+
+
 async def test_a_retried_event_is_what_it_was_and_is_given_up_after_the_limit():
     heard: list[Any] = []
 
