@@ -22,18 +22,14 @@ from broker import (
     open_client,
 )
 from tests.client.fake import Talk, scripted
-from tests.client.servers import DEADLINE, make_broker, needs_node, node_server
+from tests.client.servers import make_broker, needs_node, node_server
 from tests.peers import serving
 from tests.programs import run_program
 
 QUICK = Backoff(initial=0.001, maximum=0.01)
 WEBSOCKET = ("websocket",)
 
-
-@pytest.fixture(autouse=True)
-async def deadline():
-    with trio.fail_after(DEADLINE):
-        yield
+pytestmark = pytest.mark.usefixtures("deadline")
 
 
 class Log(list[Any]):

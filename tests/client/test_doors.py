@@ -12,16 +12,12 @@ import trustme
 
 from broker import ConnectError, Limits, open_client
 from tests.client.fake import Talk, scripted
-from tests.client.servers import DEADLINE, make_broker
+from tests.client.servers import make_broker
 from tests.peers import serving
 
 BOTH = pytest.mark.parametrize("transports", [("polling",), ("websocket",), ("polling", "websocket")])
 
-
-@pytest.fixture(autouse=True)
-async def deadline():
-    with trio.fail_after(DEADLINE):
-        yield
+pytestmark = pytest.mark.usefixtures("deadline")
 
 
 class Proxy:

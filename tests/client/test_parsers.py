@@ -11,7 +11,7 @@ import trio
 
 from broker import AckTimeout, Backoff, BufferFull, ClientReason, Disconnected, Verdict, open_client
 from tests.client.fake import Talk, scripted
-from tests.client.servers import DEADLINE, needs_node, node_server, our_server
+from tests.client.servers import needs_node, node_server, our_server
 from tests.client.test_terminal import connect
 
 msgpack = pytest.importorskip("msgpack", reason="msgpack is not installed")
@@ -19,11 +19,7 @@ msgpack = pytest.importorskip("msgpack", reason="msgpack is not installed")
 WEBSOCKET = ("websocket",)
 BOTH = [pytest.param(our_server, id="ours"), pytest.param(node_server, id="node", marks=needs_node)]
 
-
-@pytest.fixture(autouse=True)
-async def deadline():
-    with trio.fail_after(DEADLINE):
-        yield
+pytestmark = pytest.mark.usefixtures("deadline")
 
 
 async def enter(talk: Talk) -> Any:
