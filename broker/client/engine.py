@@ -103,6 +103,11 @@ class Engine:
         self._wake.set()
         return verdict
 
+    def take_over(self, pending: Pending) -> None:
+        """Queue a message that has waited for the session, and was let in where it waited."""
+        self._queue.put(pending)
+        self._wake.set()
+
     def discard(self, pending: Pending) -> bool:
         """Take back a message that has not been sent; False if it has been."""
         return self._queue.discard(pending)

@@ -181,7 +181,8 @@ class Member(Dispatcher):
             self._client.unwanted()
 
     def _on_connect(self, data: Any) -> None:
-        if not self._state.wanted or self.connected:
+        engine = self._engine
+        if engine is None or not self._state.wanted or self.connected:
             return
         if not isinstance(data, dict) or not isinstance(data.get("sid"), str):
             self._on_refused(
@@ -194,7 +195,8 @@ class Member(Dispatcher):
         for packet in early:
             self.on_event(packet.data, packet.ack_id, packet)
         for pending in self._offline.take():
-            self._offer(pending, False)
+            self._expect(pending)
+            engine.take_over(pending)
 
     def _on_refused(self, data: Any) -> None:
         if not self._state.wanted:

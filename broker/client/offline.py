@@ -102,9 +102,13 @@ class SendBuffer:
             if self._policy is OfflinePolicy.DROP_NEWEST or not self._make_room(size):
                 self.dropped += 1
                 return Verdict.DROPPED
-        self._waiting.append(pending)
-        self._bytes += size
+        self.put(pending)
         return Verdict.QUEUED
+
+    def put(self, pending: Pending) -> None:
+        """Take in a message whatever room there is."""
+        self._waiting.append(pending)
+        self._bytes += pending.message.size
 
     def _make_room(self, size: int) -> bool:
         """Drop the oldest until there is room; False if what is left may not be dropped."""

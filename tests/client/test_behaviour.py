@@ -17,6 +17,7 @@ from broker import (
     ConnectError,
     Disconnected,
     EventError,
+    Limits,
     Socket,
     Verdict,
     open_client,
@@ -342,6 +343,21 @@ async def test_events_before_the_connection_are_kept_in_order_and_volatile_ones_
                     break
             assert client.volatile.emit("say", "now") is Verdict.QUEUED
             assert (await anext(aiter(client))).args == ("now",)
+
+
+@pytest.mark.parametrize("policy", ["raise", "drop_oldest", "drop_newest"])
+async def test_more_may_wait_for_a_connection_than_is_queued_on_one(policy):
+    numbers: list[int] = []
+    broker = Broker()
+    broker.on("say")(lambda socket, number: numbers.append(number))
+    broker.on("done")(lambda socket: None)
+    options = {"limits": Limits(outbox_messages=10), "offline_limit": 100, "offline_policy": policy}
+    async with serving(broker) as server, open_client(server.url, transports=WEBSOCKET, **options) as client:
+        for number in range(100):
+            client.emit("say", number)
+        await client.flush()
+        await client.call("done")
+        assert numbers == list(range(100))
 
 
 async def test_what_cannot_be_sent_raises():
