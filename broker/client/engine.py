@@ -173,10 +173,13 @@ class Engine:
             elif task == self._write:
                 self.end(ClientReason.CLIENT_DISCONNECT)
 
-    async def goodbye(self) -> None:
-        """Send what waits, close the transport in good order, and end."""
+    def leave(self) -> None:
+        """Have no more namespaces join; `goodbye` follows."""
         # The other end may be quicker: what the reader sees from here on is no failure.
         self._closing = True
+
+    async def goodbye(self) -> None:
+        """Send what waits, close the transport in good order, and end."""
         await self.flush()
         if self._ended is None:
             await self.transport.goodbye()

@@ -100,6 +100,7 @@ class Connector:
         if not self._wants():
             self._opening.cancel()
             if self._engine is not None and self._session is not None and not self._engine.closing:
+                self._engine.leave()
                 self._session.start_soon(self._say_goodbye, self._engine)
         self._change()
 

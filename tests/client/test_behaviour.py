@@ -224,6 +224,21 @@ async def test_leaving_is_told_to_the_server_and_can_be_undone():
             assert (await anext(aiter(client))).args == ("kept",)
 
 
+@pytest.mark.parametrize("transports", [("polling",), WEBSOCKET])
+@pytest.mark.parametrize("namespace", ["/", "/other"])
+async def test_leaving_the_last_namespace_and_joining_one_at_once(transports, namespace):
+    broker = make_broker()
+    broker.of("/other").on("echo")(lambda socket, value: value)
+    async with serving(broker) as server, open_client(server.url, transports=transports) as client:
+        await client.wait_connected()
+        client.disconnect()
+        joined = client.of(namespace)
+        joined.connect()
+        await joined.wait_connected()
+        assert await joined.call("echo", 1) == 1
+        assert joined.id in broker.of(namespace).sockets
+
+
 # -- refusals of the handshake -------------------------------------------------
 
 
