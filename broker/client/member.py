@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import trio
 
 from broker.flow.acks import AckTable
-from broker.flow.errors import Disconnected
 from broker.flow.outbox import Verdict
 from protocol import ClientReason
 from protocol.socketio.packet import Packet, PacketType
@@ -153,11 +152,7 @@ class Member(Dispatcher):
 
     def _release(self, reason: ClientReason) -> None:
         """Let go of callers whose events will not be sent, and of those who iterate."""
-        for pending in self._offline.take():
-            if pending.reply is None:
-                self._offline.offer(pending)
-            else:
-                pending.reply.fail(Disconnected(reason))
+        self._offline.release(reason)
         self.room_made()
         self._stream.poke()
         self._client.poke()

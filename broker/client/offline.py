@@ -8,7 +8,9 @@ from enum import StrEnum
 import trio
 
 from broker.flow.encoded import EncodedMessage
+from broker.flow.errors import Disconnected
 from broker.flow.outbox import Verdict
+from protocol import ClientReason
 
 from .errors import BufferFull
 from .replies import Reply
@@ -130,6 +132,14 @@ class SendBuffer:
             return False
         self._taken(pending)
         return True
+
+    def release(self, reason: ClientReason) -> None:
+        """Let go of those who wait for a reply; events of nobody else stay."""
+        for pending in self.take():
+            if pending.reply is None:
+                self.put(pending)
+            else:
+                pending.reply.fail(Disconnected(reason))
 
     def take(self, most: int | None = None) -> list[Pending]:
         """Take out the first `most` messages, or all."""

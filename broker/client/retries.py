@@ -11,6 +11,7 @@ import trio
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import AckTimeout, Disconnected
 from broker.flow.outbox import Verdict
+from protocol import ClientReason
 
 from .offline import Pending, SendBuffer
 from .replies import Reply
@@ -24,7 +25,8 @@ class RetryQueue:
     """At least once, in order, with one event in flight. Its payload is that of the first time.
 
     Args:
-        request: Waits for the connection, sends a message with a new ack id, and returns the ack.
+        connected: Waits for the connection.
+        request: Sends a message with a new ack id, and returns the ack.
         retries: How often an event is sent again.
         timeout: Seconds to wait for each ack.
         buffer: Holds what waits.
@@ -33,26 +35,39 @@ class RetryQueue:
         failed: Events given up.
     """
 
-    def __init__(self, request: Request, retries: int, timeout: float, buffer: SendBuffer) -> None:
+    def __init__(
+        self,
+        connected: Callable[[], Awaitable[None]],
+        request: Request,
+        retries: int,
+        timeout: float,
+        buffer: SendBuffer,
+    ) -> None:
+        self._connected = connected
         self._request = request
         self._retries = retries
         self._timeout = timeout
         self._buffer = buffer
         self._news = trio.Event()
-        self._busy = False
+        self._current: Pending | None = None
+        self._sent = False
+        self._delivery = trio.CancelScope()
         self._idle: trio.Event | None = None
         self.failed = 0
 
     def __len__(self) -> int:
-        return len(self._buffer) + self._busy
+        return len(self._buffer) + (self._current is not None)
 
-    def put(self, message: EncodedMessage, reply: Reply | None) -> Verdict:
-        """Add an event; `reply` is told what became of it.
+    def put(self, message: EncodedMessage) -> Verdict:
+        """Add an event.
 
         Raises:
             BufferFull: There is no room, and the policy is to raise.
         """
-        verdict = self._buffer.offer(Pending(message, None, reply, is_event=True))
+        return self._put(Pending(message, is_event=True))
+
+    def _put(self, pending: Pending) -> Verdict:
+        verdict = self._buffer.offer(pending)
         self._news.set()
         return verdict
 
@@ -60,33 +75,64 @@ class RetryQueue:
         """Wait until a message of this size may come in."""
         await self._buffer.wait_room(size)
 
-    async def flush(self) -> None:
-        """Wait until no event waits."""
-        while len(self):
-            if self._idle is None:
-                self._idle = trio.Event()
-            await self._idle.wait()
+    async def call(self, message: EncodedMessage, timeout: float | None) -> Sequence[Any]:
+        """Add an event and wait for its ack; cancelled, take it back if it has not been sent.
+
+        Raises:
+            AckTimeout: No ack within `timeout` seconds, or it was given up.
+            Disconnected: There is no connection, and none will come.
+            BufferFull: There is no room, or it gave way to a newer one.
+        """
+        reply = Reply()
+        pending = Pending(message, None, reply, is_event=True)
+        self._put(pending)
+        try:
+            return await reply.wait(timeout)
+        finally:
+            if not self._buffer.discard(pending) and pending is self._current and not self._sent:
+                self._delivery.cancel()
+
+    def release(self, reason: ClientReason) -> None:
+        """Let go of callers, and of those who wait in `wait_idle`: there will be no connection."""
+        self._buffer.release(reason)
+        current = self._current
+        if current is not None and current.reply is not None:
+            current.reply.fail(Disconnected(reason))
+            self._delivery.cancel()
+        self._wake_idle()
+
+    async def wait_idle(self) -> None:
+        """Wait until no event waits, or there is no connection for those that do."""
+        if self._idle is None:
+            self._idle = trio.Event()
+        await self._idle.wait()
+
+    def _wake_idle(self) -> None:
+        if self._idle is not None:
+            self._idle.set()
+            self._idle = None
 
     async def run(self) -> None:
         """Send until cancelled."""
         while True:
             taken = self._buffer.take(1)
             if not taken:
-                if self._idle is not None:
-                    self._idle.set()
-                    self._idle = None
+                self._wake_idle()
                 self._news = trio.Event()
                 await self._news.wait()
                 continue
-            self._busy = True
+            self._current, self._sent = taken[0], False
             try:
-                await self._deliver(taken[0])
+                with trio.CancelScope() as self._delivery:
+                    await self._deliver(taken[0])
             finally:
-                self._busy = False
+                self._current = None
 
     async def _deliver(self, pending: Pending) -> None:
         for left in range(self._retries, -1, -1):
             try:
+                await self._connected()
+                self._sent = True
                 values = await self._request(pending.message, self._timeout)
             except (AckTimeout, Disconnected) as error:
                 if left == 0:

@@ -36,7 +36,9 @@ class ClientSocket(Member):
         self._retries = (
             None
             if options.retries is None
-            else RetryQueue(self._transmit, options.retries, options.call_timeout, self._buffer())
+            else RetryQueue(
+                self._entered, self._request, options.retries, options.call_timeout, self._buffer()
+            )
         )
 
     def __repr__(self) -> str:
@@ -113,7 +115,7 @@ class ClientSocket(Member):
         """Send an event with its arguments as a sequence."""
         message = self._encode(event, args)
         if self._retries is not None and not volatile:
-            return self._retries.put(message, None)
+            return self._retries.put(message)
         return self._offer(Pending(message, is_event=True), volatile)
 
     def send(self, *args: Any) -> Verdict:
@@ -126,7 +128,7 @@ class ClientSocket(Member):
         await trio.lowlevel.checkpoint()
         if self._retries is not None:
             await self._retries.wait_room(message.size)
-            return self._retries.put(message, None)
+            return self._retries.put(message)
         while True:
             engine = self._carrier
             if engine is None:
@@ -166,17 +168,22 @@ class ClientSocket(Member):
             raise self._state.disconnected()
         message = self._encode(event, args)
         if self._retries is not None and not volatile:
-            reply = Reply()
-            self._retries.put(message, reply)
-            return single_value(await reply.wait(timeout))
+            return single_value(await self._retries.call(message, timeout))
         seconds = self._client.options.call_timeout if timeout is None else timeout
         return single_value(await self._request(message, seconds, volatile))
 
     async def flush(self) -> None:
-        """Wait until every event has been handed to the transport or, with `retries`, acknowledged."""
+        """Wait until every event has been handed to the transport or, with `retries`, acknowledged.
+
+        Raises:
+            ConnectError: Some wait for a server that refused, or that the client has given up.
+            Disconnected: Some wait, and one of the two sides has ended the socket.
+        """
         await trio.lowlevel.checkpoint()
-        if self._retries is not None:
-            await self._retries.flush()
+        while self._retries is not None and len(self._retries):
+            if not self._state.wanted:
+                raise self._state.ended()
+            await self._retries.wait_idle()
         while self._offline:
             await self.wait_connected()
         if self._engine is not None:
@@ -187,13 +194,19 @@ class ClientSocket(Member):
             raise ValueError(f"{event!r} is a reserved event name")
         return self._codec.event(self.name, event, args)
 
-    async def _transmit(self, message: EncodedMessage, timeout: float) -> Sequence[Any]:
-        """Send an event of the retries queue once; the time runs while it is connected only."""
+    def _release(self, reason: ClientReason) -> None:
+        if self._retries is not None:
+            self._retries.release(reason)
+        super()._release(reason)
+
+    async def _entered(self) -> None:
+        """Wait until it is connected, however long, and whatever ends meanwhile."""
         while not self.connected:
             await self._state.wait()
-        return await self._request(message, timeout, False)
 
-    async def _request(self, message: EncodedMessage, timeout: float, volatile: bool) -> Sequence[Any]:
+    async def _request(
+        self, message: EncodedMessage, timeout: float, volatile: bool = False
+    ) -> Sequence[Any]:
         ack_id = self._next_ack
         self._next_ack += 1
         reply = Reply()

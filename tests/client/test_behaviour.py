@@ -516,6 +516,66 @@ async def test_a_retried_event_is_what_it_was_and_is_given_up_after_the_limit():
         assert client.dropped == 1
 
 
+async def test_a_retried_call_ends_when_there_will_be_no_connection():
+    tried = trio.Event()
+
+    async def script(talk: Talk) -> None:
+        await talk.enter()
+        await talk.hear()
+        tried.set()
+
+    async with (
+        scripted(script) as url,
+        open_client(url, transports=WEBSOCKET, retries=2) as client,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def call() -> None:
+            with pytest.raises(Disconnected, match="io client disconnect"):
+                await client.call("x")
+
+        nursery.start_soon(call)  # has been sent
+        await tried.wait()
+        nursery.start_soon(call)  # waits for the other
+        client.emit("stays")
+        await trio.testing.wait_all_tasks_blocked()
+        client.disconnect()
+        with pytest.raises(Disconnected, match="io client disconnect"):
+            await client.flush()
+        with pytest.raises(Disconnected, match="io client disconnect"):
+            await client.call("x")
+
+
+async def test_flushing_what_is_to_be_retried_ends_when_the_server_refuses():
+    async with serving(make_broker()) as server:
+        async with open_client(f"{server.url}/chat", retries=2) as client:
+            client.emit("say")
+            with pytest.raises(ConnectError, match="invalid token"):
+                await client.flush()
+
+
+async def test_a_cancelled_call_that_would_be_retried_is_taken_back_if_it_has_not_been_sent():
+    heard: list[Any] = []
+    cancelled = trio.Event()
+
+    async def script(talk: Talk) -> None:
+        await cancelled.wait()
+        await talk.enter()
+        heard.append(await talk.hear())
+        await talk.say("430[]")
+
+    async with scripted(script) as url, open_client(url, transports=WEBSOCKET, retries=2) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.call, "waits for the connection")
+            nursery.start_soon(client.call, "waits for the other")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        cancelled.set()
+        client.emit("sent")
+        await client.flush()
+        assert heard == ['420["sent"]']
+
+
 # -- what comes in -------------------------------------------------------------
 
 
