@@ -132,6 +132,10 @@ class Engine:
         """Whether anything is still to be sent."""
         return bool(self._queue) or self._writing
 
+    def has_room(self, size: int) -> bool:
+        """Tell whether a message of this size may be queued."""
+        return self._queue.has_room(size)
+
     async def wait_room(self, size: int) -> None:
         """Wait until a message of this size may be queued."""
         await self._queue.wait_room(size)

@@ -25,7 +25,7 @@ class RetryQueue:
     """At least once, in order, with one event in flight. Its payload is that of the first time.
 
     Args:
-        connected: Waits for the connection.
+        room: Waits until a message of so many bytes may be sent.
         request: Sends a message with a new ack id, and returns the ack.
         retries: How often an event is sent again.
         timeout: Seconds to wait for each ack.
@@ -37,13 +37,13 @@ class RetryQueue:
 
     def __init__(
         self,
-        connected: Callable[[], Awaitable[None]],
+        room: Callable[[int], Awaitable[None]],
         request: Request,
         retries: int,
         timeout: float,
         buffer: SendBuffer,
     ) -> None:
-        self._connected = connected
+        self._room = room
         self._request = request
         self._retries = retries
         self._timeout = timeout
@@ -131,7 +131,7 @@ class RetryQueue:
     async def _deliver(self, pending: Pending) -> None:
         for left in range(self._retries, -1, -1):
             try:
-                await self._connected()
+                await self._room(pending.message.size)
                 self._sent = True
                 values = await self._request(pending.message, self._timeout)
             except (AckTimeout, Disconnected) as error:

@@ -37,7 +37,11 @@ class ClientSocket(Member):
             None
             if options.retries is None
             else RetryQueue(
-                self._entered, self._request, options.retries, options.call_timeout, self._buffer()
+                self._room_on_a_connection,
+                self._request,
+                options.retries,
+                options.call_timeout,
+                self._buffer(),
             )
         )
 
@@ -199,10 +203,13 @@ class ClientSocket(Member):
             self._retries.release(reason)
         super()._release(reason)
 
-    async def _entered(self) -> None:
-        """Wait until it is connected, however long, and whatever ends meanwhile."""
-        while not self.connected:
-            await self._state.wait()
+    async def _room_on_a_connection(self, size: int) -> None:
+        """Wait until a message of this size may be sent, however long, and whatever ends meanwhile."""
+        while (engine := self._carrier) is None or not engine.has_room(size):
+            if engine is None:
+                await self._state.wait()
+            else:
+                await engine.wait_room(size)
 
     async def _request(
         self, message: EncodedMessage, timeout: float, volatile: bool = False

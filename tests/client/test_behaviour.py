@@ -576,6 +576,24 @@ async def test_a_cancelled_call_that_would_be_retried_is_taken_back_if_it_has_no
         assert heard == ['420["sent"]']
 
 
+async def ask_much_and_read_nothing(talk: Talk) -> None:
+    await talk.enter()
+    await talk.say(*['421["question"]'] * 100)
+    await trio.sleep_forever()
+
+
+async def test_retries_wait_for_room_behind_answers_that_are_not_taken():
+    async with (
+        scripted(ask_much_and_read_nothing) as url,
+        open_client(url, transports=WEBSOCKET, retries=1, limits=Limits(close_timeout=0.05)) as client,
+    ):
+        client.on("question")(lambda: "x" * 200_000)
+        await client.wait_connected()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        client.emit("say")
+        await trio.testing.wait_all_tasks_blocked()
+
+
 # -- what comes in -------------------------------------------------------------
 
 
