@@ -197,8 +197,19 @@ class Engine:
         while True:
             if self._pausing:
                 await self._park("reader")
+            if self._queue.is_over:
+                await self._let_answers_go()
             for packet in await self.transport.receive():
                 await self._on_packet(packet)
+
+    async def _let_answers_go(self) -> None:
+        """Read no more, as all that comes in may add an answer, until the server has taken some."""
+        self._watch.deadline = float("inf")
+        with trio.move_on_after(self._options.limits.pause_timeout) as patience:
+            await self._queue.wait_not_over()
+        if patience.cancelled_caught:
+            self.end(ClientReason.TRANSPORT_ERROR, "the server asks, but takes no answers")
+        self._heard()
 
     async def _on_packet(self, packet: Packet) -> None:
         kind = packet.type

@@ -81,13 +81,28 @@ class SendBuffer:
             return True
         return len(self._waiting) < self._limit_messages and self._bytes + size <= self._limit_bytes
 
+    @property
+    def is_over(self) -> bool:
+        """Whether more waits than may, which are messages that may not be dropped."""
+        return len(self._waiting) > self._limit_messages or (
+            self._bytes > self._limit_bytes and len(self._waiting) > 1
+        )
+
+    async def wait_not_over(self) -> None:
+        """Wait until no more waits than may."""
+        while self.is_over:
+            await self._wait_taken()
+
     async def wait_room(self, size: int) -> None:
         """Wait until a message of this size may come in."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self.has_room(size):
-            if self._room is None:
-                self._room = trio.Event()
-            await self._room.wait()
+            await self._wait_taken()
+
+    async def _wait_taken(self) -> None:
+        if self._room is None:
+            self._room = trio.Event()
+        await self._room.wait()
 
     def offer(self, pending: Pending) -> Verdict:
         """Take in a message, or do with it what the policy says.

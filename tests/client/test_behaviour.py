@@ -752,6 +752,23 @@ async def test_leaving_cancels_a_handler_and_tells_those_of_disconnect():
         assert log == [("connect",), ("disconnect", "io client disconnect")]
 
 
+async def test_a_server_that_asks_and_takes_no_answers_is_read_no_more():
+    async def ask(talk: Talk) -> None:
+        await talk.enter()
+        while True:
+            await talk.say('421["question"]')
+
+    limits = Limits(outbox_messages=100, pause_timeout=0.3, close_timeout=0.05)
+    async with (
+        scripted(ask) as url,
+        open_client(url, transports=WEBSOCKET, reconnect=None, limits=limits) as client,
+    ):
+        client.on("question")(lambda: "x" * 20_000)
+        log = Log().watch(client)
+        await log.until(2)
+        assert log[1] == ("disconnect", "transport error")
+
+
 # -- leaving, cancelled --------------------------------------------------------
 
 
