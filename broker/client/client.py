@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from inspect import isawaitable
 from typing import Any
 
 import trio
 
 from broker.flow.codec import make_client_codec
+from broker.flow.errors import Disconnected
 from broker.flow.outbox import Verdict
 from broker.flow.scopes import cleanup_window
 
 from .dispatch import Dispatcher
+from .errors import ConnectError
 from .events import Emitter, Event
 from .handlers import MANAGER_LIFECYCLE, Function
 from .inbox import Inbox
@@ -185,6 +187,10 @@ class Client:
 
     async def close(self) -> None:
         """Leave in good order: what waits is sent, the server is told, then the handlers of `disconnect`."""
+        with trio.move_on_after(self.options.limits.close_timeout / 2):
+            for socket in tuple(self.sockets.values()):
+                with suppress(ConnectError, Disconnected):
+                    await socket.flush()
         self.disconnect()
         await self._connector.wait_closed()
         for dispatcher in (*self.sockets.values(), self.io):

@@ -416,19 +416,31 @@ async def test_a_cancelled_call_is_taken_back_if_it_has_not_been_sent():
             assert received == [("say", "sent")]
 
 
-async def test_what_waits_is_sent_before_the_block_is_left():
+@pytest.mark.parametrize("transports", [("polling",), WEBSOCKET])
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("retries", [None, 1])
+async def test_what_waits_is_sent_before_the_block_is_left(transports, connected, retries):
     received = Log()
     broker = Broker()
     broker.on("say")(lambda socket, value: received.note("say")(value))
     async with serving(broker) as server:
-        for transports in (("polling",), WEBSOCKET):
-            received.clear()
-            async with open_client(server.url, transports=transports) as client:
+        async with open_client(server.url, transports=transports, retries=retries) as client:
+            if connected:
                 await client.wait_connected()
-                for number in range(100):
-                    client.emit("say", number)
-            await received.until(100)
-            assert received == [("say", number) for number in range(100)]
+            for number in range(100):
+                client.emit("say", number)
+        await received.until(100)
+        assert received == [("say", number) for number in range(100)]
+
+
+@pytest.mark.parametrize("retries", [None, 1])
+async def test_the_block_is_left_in_time_when_what_waits_cannot_be_sent(retries):
+    limits = Limits(close_timeout=0.1)
+    async with scripted(say_nothing) as url:
+        async with open_client(url, transports=WEBSOCKET, retries=retries, limits=limits) as client:
+            log = Log().watch(client)
+            client.emit("say")
+        assert log == []
 
 
 async def test_a_fast_sender_goes_at_the_pace_of_the_connection():
