@@ -18,6 +18,7 @@ from protocol.engineio.handshake import PROTOCOL_VERSION
 
 from .backoff import Backoff
 from .offline import OfflinePolicy
+from .tunnel import check_proxy
 
 AuthValue: TypeAlias = Mapping[str, Any] | None
 Auth: TypeAlias = AuthValue | Callable[[], AuthValue | Awaitable[AuthValue]]
@@ -88,10 +89,13 @@ class ClientOptions:
         """Refuse an address that cannot be one."""
         if self.connector is not None and self.proxy is not None:
             raise ValueError("a connector opens the connections itself: give either it or a proxy")
+        if self.proxy is not None and "websocket" in self.transports:
+            check_proxy(self.proxy)
         try:
             parts = self._parts()
             usable = parts.scheme in _SECURE and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # brackets without an IPv6 address in them, or a port that is none
+            (parts.hostname or "").encode("idna")
+        except ValueError:  # brackets without an IPv6 address, a port that is none, a part of a name too long
             usable = False
         if not usable:
             raise ValueError(f"the URL must be http(s)://HOST:PORT or ws(s)://HOST:PORT, not {self.url!r}")

@@ -9,22 +9,35 @@ import h11
 import trio
 
 
+def check_proxy(proxy: str) -> None:
+    """Refuse what cannot be the proxy of a WebSocket.
+
+    Raises:
+        ValueError: It is not the URL of an HTTP proxy.
+    """
+    parts = urlsplit(proxy)
+    try:
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"the proxy must be http://HOST:PORT for a WebSocket, not {proxy!r}")
+
+
 async def open_tunnel(proxy: str, host: str, port: int) -> trio.abc.Stream:
     """Ask a proxy to connect to a host.
 
     Args:
-        proxy: Its URL, `http://[user:password@]host:port`.
+        proxy: Its URL, `http://[user:password@]host:port`, checked.
         host: The host to reach.
         port: The TCP port to reach.
 
     Raises:
         OSError: The proxy does not answer, or refuses.
         h11.ProtocolError: What it answers is not HTTP.
-        ValueError: The URL is not that of an HTTP proxy.
     """
     parts = urlsplit(proxy)
-    if parts.scheme != "http" or parts.hostname is None:
-        raise ValueError(f"the proxy must be http://host:port for a WebSocket, not {proxy!r}")
+    assert parts.hostname is not None
     stream = await trio.open_tcp_stream(parts.hostname, parts.port or 80)
     try:
         await _connect(stream, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", _login(parts))
