@@ -107,14 +107,17 @@ async def told_lifespan(app: ASGIApp | None, state: dict[str, Any]) -> AsyncIter
 @asynccontextmanager
 async def _opened_or_told(send: Send, opened: Opened) -> AsyncIterator[None]:
     """Open the broker for the block; tell the server if that fails, or it would go on without."""
+    failure: Exception | None = None
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(opened())
         except Exception as error:
-            message = f"the broker cannot be opened: {error}"
-            await send({"type": "lifespan.startup.failed", "message": message})
-            raise
-        yield
+            failure = error
+        else:
+            yield
+    if failure is not None:
+        await send({"type": "lifespan.startup.failed", "message": f"the broker cannot be opened: {failure}"})
+        raise failure
 
 
 async def hear_lifespan(receive: Receive, send: Send, opened: Opened) -> None:

@@ -117,8 +117,10 @@ class SharedReader:
         """Work off what one session had received before; then read for it."""
         session = work[0][0]
         with trio.CancelScope() as scope:
-            while (driven := self._work_off(work)) is None and work:
+            driven = self._work_off(work)
+            while driven is None and work:
                 await trio.lowlevel.checkpoint()
+                driven = self._work_off(work)
             if driven is not None:
                 driven.adopt(scope)
                 if self._nursery is not None:
