@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import error_answer
 from protocol import DisconnectReason, Violation
@@ -43,6 +45,7 @@ class Connection:
         "_depth",
         "_digits",
         "_directory",
+        "_goodbyes",
         "_left",
         "_refusals",
         "_sockets",
@@ -61,6 +64,8 @@ class Connection:
         self._sockets: dict[str, Socket] = {}
         self._default: Socket | None = None
         self._left: set[str] | None = None
+        # By namespace, set once the goodbye to the socket that has left it is said.
+        self._goodbyes: dict[str, trio.Event] | None = None
         self._refusals = 0
 
     # From the session
@@ -151,8 +156,11 @@ class Connection:
         return socket.drive_join(self._join(socket, known, packet.data))
 
     async def _join(self, socket: Socket, known: Namespace | None, auth: dict[str, Any] | None) -> None:
+        name = socket.namespace.name
+        if self._goodbyes is not None and name in self._goodbyes:
+            await self._goodbyes[name].wait()
+            known = None  # it may have gone with its last socket
         if known is None:
-            name = socket.namespace.name
             found = await self._directory.find(name, auth or {})
             if found is None:
                 self.refuse(socket, _INVALID_NAMESPACE)
@@ -231,8 +239,13 @@ class Connection:
         """Take a socket out at once; what has to wait goes on in the session's nursery."""
         self._forget(socket, reason)
         # While the session itself ends, `finish` does the rest.
+        name = socket.namespace.name
         if not self.session.start_soon(self._say_goodbye, socket, reason):
-            self._sockets[socket.namespace.name] = socket
+            self._sockets[name] = socket
+        elif socket.was_connected:
+            # Who comes back is let in after it: handlers hear of the leave before the next connect.
+            self._goodbyes = self._goodbyes or {}
+            self._goodbyes[name] = trio.Event()
 
     def _forget(self, socket: Socket, reason: DisconnectReason) -> None:
         name = socket.namespace.name
@@ -259,6 +272,10 @@ class Connection:
             socket.forget_rooms()
         socket.end()
         namespace.maybe_remove()
+        if self._goodbyes and socket.was_connected:
+            said = self._goodbyes.pop(namespace.name, None)
+            if said is not None:
+                said.set()
 
     def warn(self, code: str, message: str) -> None:
         """Tell the client, in each namespace, what will end its session if it goes on. Spec: LIM-9."""

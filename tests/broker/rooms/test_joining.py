@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from broker import Broker, ConnectRefused, Limits, Namespace, Socket
-from tests.peers import client, quick_broker, settled, websocket
+from tests.peers import PollingPeer, client, quick_broker, settled, websocket
 
 Serve = Callable[..., Any]
 
@@ -129,6 +129,42 @@ async def test_a_listener_for_namespaces_that_fails_keeps_nobody_out(
         assert set(family.children) == {"/dyn-1"}
     assert broker.statistics().events == {"failed": 1}
     assert "listener for new namespaces failed" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["/", "/dyn-1"])
+async def test_who_comes_back_at_once_comes_after_the_goodbye(serve: Serve, name: str) -> None:
+    broker = quick_broker(cleanup_empty_child_namespaces=True)
+    told: list[str] = []
+    namespace = broker.of("/") if name == "/" else broker.of(re.compile("^/dyn-"))
+    go_on = trio.Event()
+
+    @namespace.on("connect")
+    def connect(socket: Socket) -> None:
+        told.append(f"connect {socket.handshake.auth['number']}")
+
+    @namespace.on("disconnect")
+    async def disconnect(socket: Socket) -> None:
+        await go_on.wait()
+        told.append(f"disconnect {socket.handshake.auth['number']}")
+
+    prefix = "" if name == "/" else f"{name},"
+    async with serve(broker) as server:
+        peer = await PollingPeer.open(server)
+        await peer.join(name, {"number": 0})
+        await peer.send(f"41{prefix}", f'40{prefix}{{"number":1}}')
+        await settled()
+        assert told == ["connect 0"]
+        await peer.send(f"41{prefix}", f'40{prefix}{{"number":2}}')
+        await settled()
+        assert told == ["connect 0"]
+        go_on.set()
+        assert (await peer.receive()).startswith(f"40{prefix}")
+        assert told == ["connect 0", "disconnect 0", "connect 2"]
+        assert broker.of(name).emit("x").queued == 1
+        await peer.expect(f'42{prefix}["x"]')
+        await peer.send(f"41{prefix}", f'40{prefix}{{"number":3}}', "1")
+        await settled()
+        assert told[3:] == ["disconnect 2"], "the client has gone before that"
 
 
 @pytest.mark.parametrize("refusal", [("no", object()), ("no", b"bytes"), (ValueError("no"),)])
