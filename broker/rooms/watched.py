@@ -20,6 +20,10 @@ class WatchedDict(dict[str, Any]):
         super().__init__(values)
         self._changed = changed
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle what is in it: whoever is told of changes of this dict is not for a copy."""
+        return dict, (dict(self),)
+
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(key, value)
         self._changed()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy, deepcopy
 from typing import Any
 
 import pytest
@@ -264,6 +266,19 @@ async def test_a_holder_that_does_not_end_keeps_the_session(autojump_clock: Any)
         await expect_refused(await come_back(harness, one.pid), one, "unknown")
 
 
+class Untakeable:
+    """What cannot be copied, as a socket cannot."""
+
+    def __init__(self, told: list[str]) -> None:
+        self._told = told
+
+    def __reduce__(self) -> Any:
+        raise TypeError("no copy")
+
+    def note(self) -> None:
+        self._told.append("changed")
+
+
 def test_a_watched_dict_tells_of_every_change() -> None:
     told: list[dict[str, Any]] = []
     watched: WatchedDict = WatchedDict({"a": 1}, lambda: told.append(dict(watched)))
@@ -289,6 +304,16 @@ def test_a_watched_dict_tells_of_every_change() -> None:
         {},
     ]
     assert isinstance(watched, WatchedDict)
+
+
+@pytest.mark.parametrize("take", [copy, deepcopy, lambda values: pickle.loads(pickle.dumps(values))])
+def test_a_copy_of_a_watched_dict_is_a_plain_one(take: Callable[[Any], Any]) -> None:
+    told: list[str] = []
+    taken = take(WatchedDict({"a": [1]}, Untakeable(told).note))
+    assert type(taken) is dict
+    assert taken == {"a": [1]}
+    taken["b"] = 2
+    assert told == []
 
 
 async def test_a_store_that_nobody_runs_drops_without_a_word() -> None:
