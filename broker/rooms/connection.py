@@ -295,8 +295,10 @@ class Connection:
 
     async def finish(self, reason: DisconnectReason) -> None:
         """End all sockets: the session is over and none of its handlers runs any more."""
-        for socket in list(self._sockets.values()):
+        sockets = list(self._sockets.values())
+        for socket in sockets:
             if socket.leaving is None:
                 self._forget(socket, reason)
+        for socket in sockets:
             await self._say_goodbye(socket, socket.leaving or reason)
         self._sockets.clear()

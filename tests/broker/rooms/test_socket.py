@@ -376,6 +376,32 @@ async def test_namespaces_of_one_session_are_independent(serve: Serve) -> None:
         await peer.expect('42["echo"]')
 
 
+async def test_a_slow_goodbye_in_one_namespace_keeps_no_ghost_in_another(serve: Serve) -> None:
+    broker = quick_broker()
+    other = broker.of("/other")
+    go_on = trio.Event()
+
+    @other.use
+    def identify(socket: Socket) -> None:
+        socket.identity = "ada"
+        socket.join("hall")
+
+    @broker.on("disconnect")
+    async def disconnect(socket: Socket) -> None:
+        await go_on.wait()
+
+    async with serve(broker) as server:
+        async with client(server) as peer:
+            await peer.join("/other")
+            (socket,) = other.sockets.values()
+            await peer.abort()
+        await settled()
+        assert not socket.connected
+        assert other.sockets == other.rooms == {}
+        assert other.emit("x").queued == 0
+        go_on.set()
+
+
 async def test_calls_without_an_answer_are_counted_by_outcome(virtual_serve: Serve) -> None:
     broker = quick_broker(limits=Limits(outstanding_acks=1))
     caught: list[tuple[str, int]] = []
