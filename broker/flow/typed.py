@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import is_dataclass
 from enum import EnumType
+from functools import partial
 from typing import Any, get_origin, get_type_hints
 
 from attrs import has
@@ -142,7 +143,7 @@ def compile_arguments(event: str, function: Callable[..., Any], skip: int) -> Ty
     """
     parameters = list(inspect.signature(function).parameters.values())[skip:]
     try:
-        hints = get_type_hints(function)
+        hints = get_type_hints(_annotated(function))
     except (NameError, TypeError) as error:
         logger.debug("annotations of the handler of %r cannot be read: %s", event, error)
         return None
@@ -151,6 +152,14 @@ def compile_arguments(event: str, function: Callable[..., Any], skip: int) -> Ty
     if not any(hooks):
         return None
     return TypedArguments(event, hooks, [p.name for p in positional])
+
+
+def _annotated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what bears the annotations of a function, a partial one, or an object that can be called."""
+    while isinstance(function, partial):
+        function = function.func
+    bears_them = inspect.isroutine(function) or hasattr(function, "__wrapped__")
+    return function if bears_them else type(function).__call__
 
 
 def _compile(event: str, name: str, annotation: Any) -> Callable[[Any], Any] | None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import cache, partial
 from typing import Any, Literal
 
 import pytest
@@ -124,6 +125,23 @@ def test_fewer_and_more_arguments_than_parameters() -> None:
 
     assert build(handler, 1) == [1]
     assert build(handler, 1, 2, "more") == [1, 2, "more"]
+
+
+def test_partial_functions_and_callable_objects_are_checked_too() -> None:
+    def handler(database: Any, socket: Any, point: Point, *, log: Any) -> None: ...
+
+    class Callable:
+        def __call__(self, socket: Any, point: Point) -> None: ...
+
+        def method(self, socket: Any, point: Point) -> None: ...
+
+    @cache
+    def cached(socket: Any, point: Point) -> None: ...
+
+    for function in (partial(partial(handler, 1), log=2), Callable(), Callable().method, cached):
+        compiled = compile_arguments("ev", function, 1)
+        assert compiled is not None
+        assert compiled.build([{"x": 1}]) == [Point(1)]
 
 
 def test_nothing_to_check() -> None:
