@@ -182,5 +182,6 @@ def _deliver(message: EncodedMessage, sockets: Iterable[Inbound]) -> EmitResult:
 def _deliver_volatile(message: EncodedMessage, sockets: Iterable[Inbound]) -> EmitResult:
     counts = dict.fromkeys(Verdict, 0)
     for socket in sockets:
-        counts[socket.offer_volatile(message)] += 1
+        # Past the socket, which would first take the broadcasts that are behind this one.
+        counts[socket.outbox.offer_volatile(message)] += 1
     return EmitResult(counts[Verdict.QUEUED], counts[Verdict.DROPPED], counts[Verdict.CLOSED])

@@ -67,6 +67,19 @@ async def test_nothing_overtakes_a_broadcast_under_way(serve: Serve) -> None:
         await settled()
 
 
+async def test_a_volatile_broadcast_under_way_is_not_overtaken_by_the_next(serve: Serve) -> None:
+    broker = quick_broker(ping_interval=25.0)
+    async with serve(broker) as server, AsyncExitStack() as stack:
+        peers = await members(stack, server)
+        broker.volatile.emit("first")
+        broker.emit("second")
+        list(broker.sockets.sockets.values())[-1].emit("third")
+        for peer in peers:
+            await peer.expect('42["first"]')
+            await peer.expect('42["second"]')
+        await peers[-1].expect('42["third"]')
+
+
 @pytest.mark.parametrize("close", [False, True])
 async def test_who_is_sent_away_gets_what_was_sent_before(serve: Serve, close: bool) -> None:
     broker = quick_broker(ping_interval=25.0)
