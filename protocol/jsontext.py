@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -91,7 +91,8 @@ def dump_with_attachments(
     Placeholders are numbered in the order of the text. `value` itself is not changed.
 
     Args:
-        value: JSON values, dataclasses, datetimes, UUIDs, enums, and bytes-like objects at any depth.
+        value: JSON values, other sets and mappings, dataclasses, datetimes, UUIDs, enums, and bytes-like
+            objects at any depth.
         default: Turns an object of another type into one of those; raises TypeError if it cannot.
 
     Returns:
@@ -108,6 +109,8 @@ def dump_with_attachments(
             return {"_placeholder": True, "num": len(attachments) - 1}
         if isinstance(item, (set, frozenset)):
             return list(item)
+        if isinstance(item, Mapping):
+            return dict(item)
         if default is not None:
             return default(item)
         raise TypeError(f"{type(item).__name__} has no JSON form")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
@@ -202,6 +202,8 @@ def _plain(value: Any) -> Any:
     """Return what stands for a value that is no MessagePack type, the same as in JSON text."""
     if isinstance(value, (set, frozenset)):
         return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, UUID):

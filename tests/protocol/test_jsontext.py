@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -84,6 +85,13 @@ def test_sets_and_a_converter() -> None:
     )
     with pytest.raises(TypeError, match="no form"):
         dump_with_attachments([object()], convert)
+
+
+def test_mappings_that_are_no_dict() -> None:
+    assert dump_with_attachments([MappingProxyType({"a": b"f"}), MappingProxyType({})]) == (
+        b'[{"a":{"_placeholder":true,"num":0}},{}]',
+        [b"f"],
+    )
 
 
 @pytest.mark.parametrize("value", [object(), {b"k": 1}, {1: 2}, "\ud800", 2**64])

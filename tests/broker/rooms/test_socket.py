@@ -190,6 +190,14 @@ async def test_rooms_are_bounded_and_checked(serve: Serve) -> None:
                 method(["a"])  # type: ignore[arg-type]
 
 
+async def test_what_a_client_has_not_said_can_be_sent_on(serve: Serve) -> None:
+    broker = quick_broker()
+    broker.on("me")(lambda socket: (socket.handshake.auth, socket.claims))
+    async with serve(broker) as server, client(server) as peer:
+        await peer.send_text('420["me"]')
+        await peer.expect("430[{},{}]")
+
+
 async def test_a_socket_with_too_many_rooms_keeps_no_other_out(serve: Serve) -> None:
     broker = quick_broker(limits=Limits(rooms_per_socket=1))
     async with serve(broker) as server, client(server), client(server), client(server):

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -246,6 +247,7 @@ class Point:
         (date(1970, 1, 1), "aa" + b"1970-01-01".hex()),
         ({1}, "9101"),
         (frozenset(), "90"),
+        (MappingProxyType({"x": 1}), "81a17801"),
         ((1, 2), "920102"),
         (Colour.RED, "a3" + b"red".hex()),
         (UUID(int=0), "d924" + str(UUID(int=0)).encode().hex()),
