@@ -10,17 +10,20 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 from attrs import field, frozen
 
 from broker import Broker
+from broker.adapters.errors import BusError
 from broker.cli.arguments import Address
 from broker.cli.errors import EXIT_FAILED, CommandError
 from broker.server.workers import Place, watch_supervisor
 
 logger = logging.getLogger("broker.cli")
+
+Failure = TypeVar("Failure", bound=Exception)
 
 _TOLD = {
     errno.EADDRINUSE: "the address is in use; is another server running there?",
@@ -61,15 +64,15 @@ async def run(service: Service, *, task_status: trio.TaskStatus[Any] = trio.TASK
         The exit code of a clean end, 0.
 
     Raises:
-        CommandError: It cannot listen at one of the addresses.
+        CommandError: It cannot listen at one of the addresses, or not reach the other nodes.
     """
-    failures: list[OSError] = []
+    failures: list[OSError | BusError] = []
     server: Any = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             try:
                 server = await nursery.start(_startable(service))
-            except* OSError as group:
+            except* (OSError, BusError) as group:
                 failures += leaves(group)
             if failures:
                 nursery.cancel_scope.cancel()
@@ -127,16 +130,18 @@ async def _cancel_at_signal(signals: AsyncIterator[int], scope: trio.CancelScope
     scope.cancel()
 
 
-def leaves(group: BaseExceptionGroup[OSError]) -> list[OSError]:
+def leaves(group: BaseExceptionGroup[Failure]) -> list[Failure]:
     """Return the errors of a group and of the groups in it."""
-    found: list[OSError] = []
+    found: list[Failure] = []
     for error in group.exceptions:
         found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
 
 
-def told(error: OSError, addresses: Sequence[Address]) -> str:
-    """Return the sentence that says where it could not listen, and why."""
+def told(error: OSError | BusError, addresses: Sequence[Address]) -> str:
+    """Return the sentence that says where it could not listen, or what bus it could not reach, and why."""
+    if isinstance(error, BusError):
+        return str(error)
     where = ", ".join(address.text for address in addresses)
     if isinstance(error, socket.gaierror):
         return f"cannot listen on {where}: the name of the host is not known"

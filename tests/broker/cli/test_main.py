@@ -93,6 +93,16 @@ def test_a_port_in_use_is_one_clear_line(capsys, taken):
     assert line.startswith(f"broker: cannot listen on 127.0.0.1:{taken}: the address is in use; is another")
 
 
+def test_a_bus_that_cannot_be_reached_is_one_clear_line(capsys):
+    Path("some_app.py").write_text(
+        "from broker import Broker, RedisAdapter\n"
+        "broker = Broker(adapter=RedisAdapter('redis://127.0.0.1:1', start_timeout=0.1))\n"
+    )
+    assert main(["serve", "some_app:broker", "--bind", "127.0.0.1:0", "--log-level", "error"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("broker: no connection to Redis at 127.0.0.1:1: ")
+
+
 @pytest.mark.parametrize("command", ["demo", "harness"])
 def test_other_commands_say_so_too(capsys, taken, command):
     assert main([command, "--port", str(taken), "--log-level", "error"]) == 1
