@@ -14,7 +14,7 @@ import orjson
 import trio
 from attrs import frozen
 
-from protocol.bus.cluster import ClusterMessage
+from protocol.bus.cluster import ClusterMessage, MessageType
 from protocol.bus.frames import FrameKind, FrameSplitter, FrameTooLong, write_frame
 from protocol.bus.sharded import read_published, write_sharded
 
@@ -25,6 +25,7 @@ from .mesh_line import Change, MeshLine, write_rooms
 logger = logging.getLogger(__name__)
 
 _RECEIVE_BYTES = 262_144
+_QUESTIONS = (MessageType.BROADCAST, MessageType.FETCH_SOCKETS, MessageType.SERVER_SIDE_EMIT)
 
 Serve = Callable[[int, trio.abc.Stream], Awaitable[None]]
 
@@ -158,6 +159,15 @@ class MeshBus:
         link = self.links.get(message.namespace)
         if link is not None:
             link.receive(message)
+        elif message.request_id is not None and message.type in _QUESTIONS:
+            # The namespace is not here: nobody was asked, and nobody needs to wait.
+            nobody = ClusterMessage(
+                type=MessageType.BROADCAST_CLIENT_COUNT,
+                uid=self.uid,
+                namespace=message.namespace,
+                request_id=message.request_id,
+            )
+            _MeshCarrier(self, message.namespace).respond(message.uid, nobody)
 
     def _take_gap(self, line: MeshLine, said: dict[str, Any]) -> None:
         count = int(said["lost"])

@@ -149,6 +149,19 @@ async def test_rooms_of_a_namespace_that_goes(autojump_clock: Any) -> None:
         assert "/dyn1" not in b.bus.links
 
 
+async def test_a_process_without_the_namespace_is_not_waited_for(autojump_clock: Any) -> None:
+    async with neighbours(2) as (_, (a, b)):
+        namespace = a.broker.of("/only-here")
+        begun = trio.current_time()
+        assert (await namespace.fetch_sockets()).complete
+        assert (await namespace.call("x")).complete
+        answers = await namespace.server_side_emit("x", timeout=5)
+        assert (answers, answers.silent) == ([], ())
+        assert trio.current_time() == begun
+        b.broker.of("/only-here")
+        assert await namespace.server_side_emit("x", timeout=5) == [None]
+
+
 async def test_a_message_just_before_the_line_is_there_waits_for_it(autojump_clock: Any) -> None:
     async with neighbours(2) as (street, (a, b)):
         street.houses[1].is_there = False
