@@ -436,6 +436,7 @@ def test_a_url_is_no_adapter() -> None:
         ("http://localhost", {}, "begins with redis://"),
         ("redis+sentinel://localhost", {}, "Sentinel"),
         ("redis://a:1,b:2", {}, "one server"),
+        ("redis://[::1", {}, "the host in the Redis URL cannot be read"),
         ("redis://a:x", {}, "are numbers"),
         ("redis://a/x", {}, "are numbers"),
         ("redis://a", {"mode": "magic"}, "mode is one of classic, sharded, streams"),

@@ -70,7 +70,11 @@ def parse_url(url: str, ssl_context: ssl.SSLContext | None = None) -> RedisAddre
     Raises:
         ConfigError: It is none of these.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Its own words may show the password.
+        raise ConfigError("adapter: the host in the Redis URL cannot be read") from None
     scheme = parts.scheme
     if "sentinel" in scheme:
         raise ConfigError(
