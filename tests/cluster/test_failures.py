@@ -19,6 +19,8 @@ from .nodes import free_port, needs_redis, redis_server
 
 pytestmark = needs_redis
 QUICK: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4, "connect_timeout": 0.4}
+PATIENT: dict[str, Any] = {"ping_timeout": 60.0, "connect_timeout": 60.0}
+"""For tests in which nothing breaks: a busy machine breaks nothing either."""
 MODES = ["classic", "sharded", "streams"]
 DEADLINE = 10.0
 
@@ -115,8 +117,8 @@ async def test_a_stream_loses_nothing_while_a_connection_is_away() -> None:
 @pytest.mark.parametrize("namespace", ["/chat", "/tenant-1"])
 async def test_several_streams(namespace: str) -> None:
     """The hash of `/tenant-1` is negative, and so is the number of its stream, as in the reference."""
-    async with redis_server() as redis, node(redis.url, "streams", stream_count=3) as a:
-        async with node(redis.url, "streams", stream_count=3) as b:
+    async with redis_server() as redis, node(redis.url, "streams", stream_count=3, **PATIENT) as a:
+        async with node(redis.url, "streams", stream_count=3, **PATIENT) as b:
             a.broker.of(namespace)
             b.broker.of(namespace)
             await b.peer.send_text(f"40{namespace},")
@@ -127,7 +129,11 @@ async def test_several_streams(namespace: str) -> None:
 
 async def test_what_a_stream_let_go_before_it_was_read_is_reported() -> None:
     """The trimming overtakes a node that is slower than the others send, though its connection stands."""
-    async with redis_server() as redis, node(redis.url, "streams") as a, node(redis.url, "streams") as b:
+    async with (
+        redis_server() as redis,
+        node(redis.url, "streams", **PATIENT) as a,
+        node(redis.url, "streams", **PATIENT) as b,
+    ):
         await until_linked(a, b)
         add = (
             "for number = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], 'MAXLEN', 200, '*',"
@@ -212,7 +218,11 @@ async def test_publications_that_nobody_confirmed_are_reported() -> None:
 
 
 async def test_publications_that_redis_refuses_are_reported() -> None:
-    async with redis_server() as redis, node(redis.url, "streams") as a, node(redis.url, "streams") as b:
+    async with (
+        redis_server() as redis,
+        node(redis.url, "streams", **PATIENT) as a,
+        node(redis.url, "streams", **PATIENT) as b,
+    ):
         await until_linked(a, b)
         await redis.ask("CONFIG", "SET", "maxmemory", "1")
         for number in range(3):
@@ -279,8 +289,8 @@ async def test_many_messages_at_once_are_not_one_that_is_too_large() -> None:
     limits = Limits(bus_message_bytes=10_000)
     async with (
         redis_server() as redis,
-        node(redis.url, "streams") as a,
-        node(redis.url, "streams", limits) as b,
+        node(redis.url, "streams", **PATIENT) as a,
+        node(redis.url, "streams", limits, **PATIENT) as b,
     ):
         await until_linked(a, b)
         for number in range(100):
