@@ -95,7 +95,9 @@ class MemorySessions:
         del self._lost[pid]
         return session
 
-    async def backfill(self, namespace: str, after: Offset, until: Offset) -> list[StoredEvent] | None:
+    async def backfill(
+        self, session: StoredSession, after: Offset, until: Offset
+    ) -> list[StoredEvent] | None:
         """Return None: what the log has let go is nowhere else."""
         await trio.lowlevel.checkpoint()
         return None

@@ -125,11 +125,15 @@ class SessionStore(Protocol):
         Cancellation: a session taken meanwhile is kept as lost.
         """
 
-    async def backfill(self, namespace: str, after: Offset, until: Offset) -> Sequence[StoredEvent] | None:
-        """Return the events behind `after`, up to and with `until`, which this node's log no longer holds.
+    async def backfill(
+        self, session: StoredSession, after: Offset, until: Offset
+    ) -> Sequence[StoredEvent] | None:
+        """Return the events for a session behind `after`, up to and with `until`.
+
+        This node's log no longer holds them.
 
         Returns:
-            None if the store does not hold them either.
+            None if the store does not hold them either, or if they are more than an outbox takes.
         """
 
 

@@ -284,7 +284,7 @@ class Recoveries:
             return position
         missed = journal.missed(session, position)
         if missed is None and position >= session.floor:
-            older = await self.store.backfill(journal.name, position, journal.log.floor)
+            older = await self.store.backfill(session, position, journal.log.floor)
             missed = None if older is None else journal.filled(session, position, older)
         if missed is None or not socket.has_room_for(missed):
             return RecoveryRefusal.TRIMMED

@@ -15,7 +15,7 @@ from broker.adapters.recovery_store import Expired, StoredEvent, StoredSession
 from broker.flow.scopes import cleanup_window
 from protocol.bus.cluster import MessageType
 from protocol.bus.streams import read_entry
-from protocol.recovery import START, Offset, RecoveryRefusal, parse_offset
+from protocol.recovery import START, Offset, RecoveryRefusal, is_addressed, parse_offset
 
 from .client import RedisClient
 from .session_record import SessionRecord, read_record, write_record
@@ -278,15 +278,17 @@ class RedisSessions:
         """Tell whether a node that is there has the client, for all that it knows."""
         return record.node == self._uid or await self.is_alive(namespace, record.node)
 
-    async def backfill(self, namespace: str, after: Offset, until: Offset) -> Sequence[StoredEvent] | None:
+    async def backfill(
+        self, session: StoredSession, after: Offset, until: Offset
+    ) -> Sequence[StoredEvent] | None:
         """Return events from the stream; see `SessionStore.backfill`."""
         try:
-            return await self._read_stream(namespace, after, until)
+            return await self._read_stream(session, after, until)
         except BusError:
             return None
 
     async def _read_stream(
-        self, namespace: str, after: Offset, until: Offset
+        self, session: StoredSession, after: Offset, until: Offset
     ) -> Sequence[StoredEvent] | None:
         events: list[StoredEvent] = []
         last = after
@@ -296,24 +298,30 @@ class RedisSessions:
             )  # fmt: skip
             for entry_id, fields in page:
                 last = _read_offset(entry_id)
-                event = self._event(last, fields, namespace)
+                event = self._event(last, fields, session)
                 if event is not None:
                     events.append(event)
-            if len(page) < _PAGE:
+            if len(page) < _PAGE or len(events) > self._host.limits.outbox_messages:
                 break
         else:
+            return None
+        if len(events) > self._host.limits.outbox_messages:
             return None
         # Looked at last: meanwhile it may have been trimmed.
         oldest = await self._client.ask("XRANGE", self._stream, "-", "+", "COUNT", 1)
         return events if oldest and _read_offset(oldest[0][0]) <= after else None
 
-    def _event(self, offset: Offset, fields: Sequence[bytes], namespace: str) -> StoredEvent | None:
+    def _event(self, offset: Offset, fields: Sequence[bytes], session: StoredSession) -> StoredEvent | None:
+        """Read an event; None if it is none, or not for the session: of those there may be very many."""
         message = read_entry(fields, self._host.depth)
-        if message is None or message.namespace != namespace or message.options.volatile:
+        if message is None or message.namespace != session.namespace or message.options.volatile:
             return None
         if message.type is not MessageType.BROADCAST or message.request_id is not None:
             return None
-        return StoredEvent(offset, message.event, message.options.rooms, message.options.except_rooms)
+        rooms, excepted = message.options.rooms, message.options.except_rooms
+        if not is_addressed(offset, rooms, excepted, session.stays):
+            return None
+        return StoredEvent(offset, message.event, rooms, excepted)
 
 
 def _read_offset(entry_id: bytes) -> Offset:

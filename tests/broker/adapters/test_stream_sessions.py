@@ -17,8 +17,8 @@ from broker.adapters.redis.session_record import read_record, write_record
 from broker.adapters.redis.sessions import FAR, RedisSessions
 from broker.adapters.redis.stream_log import StreamLog
 from protocol.bus.cluster import ClusterMessage, MessageType
-from protocol.bus.options import EVERYONE
-from protocol.bus.streams import KeptSession, write_session
+from protocol.bus.options import EVERYONE, BroadcastOptions
+from protocol.bus.streams import KeptSession, write_entry, write_session
 from protocol.recovery import START, Offset, Stay
 
 DEPTH = 20
@@ -180,9 +180,31 @@ async def test_another_was_faster(store: RedisSessions, client: Client) -> None:
 
 async def test_events_that_cannot_be_read(store: RedisSessions, client: Client) -> None:
     client.answers = [BusUnavailable("away")]
-    assert await store.backfill("/", START, FAR) is None
+    assert await store.backfill(session(), START, FAR) is None
     client.answers = [[[b"1-1", [b"x", b"y"]]] * 1000] * 100
-    assert await store.backfill("/", START, FAR) is None
+    assert await store.backfill(session(), START, FAR) is None
+
+
+async def test_only_events_for_the_session_are_held(client: Client) -> None:
+    def page(start: int, room: str) -> list[Any]:
+        options = BroadcastOptions((room,))
+        message = ClusterMessage(
+            type=MessageType.BROADCAST, uid="v", namespace="/", event=["e"], options=options
+        )
+        fields = write_entry(message)
+        return [[b"%d-1" % number, fields] for number in range(start, start + 1000)]
+
+    host = BusHost(Limits(outbox_messages=500), Counter(), lambda gap: None)
+    store = RedisSessions("u", host, client, "s", 8.0, 2)  # type: ignore[arg-type] - a stand-in
+    ours = session(stays={"r": [Stay("r", START)]})
+    client.answers = [page(1, "elsewhere"), page(1001, "elsewhere"), page(2001, "r")[:3], [[b"0-0", []]]]
+    found = await store.backfill(ours, START, FAR)
+    assert found is not None
+    assert [one.rooms for one in found] == [("r",)] * 3
+    # More than any outbox takes: what comes behind is not read.
+    client.answers = [page(1, "elsewhere"), page(1001, "r")]
+    assert await store.backfill(ours, START, FAR) is None
+    assert client.answers == []
 
 
 def make_log(

@@ -123,8 +123,10 @@ class Outside(MemorySessions):
     def save(self, session: StoredSession) -> None:
         self.saved.append((session.rooms - {session.id}, dict(session.data)))
 
-    async def backfill(self, namespace: str, after: Offset, until: Offset) -> Sequence[StoredEvent] | None:
-        self.asked.append((namespace, after, until))
+    async def backfill(
+        self, session: StoredSession, after: Offset, until: Offset
+    ) -> Sequence[StoredEvent] | None:
+        self.asked.append((session.namespace, after, until))
         await trio.lowlevel.checkpoint()
         return self.events
 
