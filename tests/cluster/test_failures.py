@@ -165,6 +165,17 @@ async def test_redis_hangs(mode: str) -> None:
         assert after.count("name=broker-") == before.count("name=broker-")
 
 
+async def test_a_read_that_nobody_waits_for_does_not_hold_up_the_end() -> None:
+    async with redis_server() as redis:
+        adapter = RedisAdapter(redis.url, mode="streams", **PATIENT)
+        broker = Broker(adapter=adapter, limits=Limits(close_timeout=60.0))
+        async with broker:
+            redis.hang()
+            begun = trio.current_time()
+        assert trio.current_time() - begun < DEADLINE
+        redis.wake()
+
+
 async def test_many_short_outages_leave_one_connection() -> None:
     async with redis_server() as redis, proxy(redis.port) as way:
         async with node(f"redis://127.0.0.1:{way.port}") as a:

@@ -121,8 +121,11 @@ class RedisClient:
         return await self._wait(waiter, str(parts[0]), timeout)
 
     async def _wait(self, waiter: Waiter, doing: str, timeout: float | None = None) -> Any:
-        with trio.move_on_after(self._timing.ping_timeout if timeout is None else timeout):
-            await waiter.done.wait()
+        try:
+            with trio.move_on_after(self._timing.ping_timeout if timeout is None else timeout):
+                await waiter.done.wait()
+        finally:
+            waiter.left = True
         if not waiter.done.is_set() or waiter.lost:
             raise BusUnavailable(f"{doing}: the Redis server has not answered")
         if isinstance(waiter.reply, self._hiredis.ReplyError):
@@ -358,7 +361,8 @@ class RedisClient:
 
     async def _flush(self) -> None:
         """Wait until what is queued has been sent and answered; for other nodes there is no time."""
-        if self.trouble is None:
+        await trio.lowlevel.checkpoint()  # those who asked, and are cancelled too, want no answer then
+        if self.trouble is None and self._outgoing.is_wanted:
             self._outgoing.release()
             await self._outgoing.settle()
 

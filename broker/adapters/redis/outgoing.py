@@ -14,11 +14,12 @@ _CHUNK: Final = 262_144  # bytes written at once
 
 @define(eq=False)
 class Waiter:
-    """Waits for one reply."""
+    """Waits for one reply, until it has left."""
 
     done: trio.Event = field(factory=trio.Event)
     reply: Any = None
     lost: bool = False
+    left: bool = False
 
     def settle(self, reply: Any) -> None:
         """Take the reply."""
@@ -120,6 +121,12 @@ class Outgoing:
     def is_settled(self) -> bool:
         """Whether all there was has been sent and answered."""
         return not (self._sent or self._queue or self._held)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anything of it is for other nodes, or has somebody who waits for its reply."""
+        commands = (*self._sent, *self._queue, *self._held)
+        return any(one.is_publication or (one.waiter and not one.waiter.left) for one in commands)
 
     async def settle(self) -> None:
         """Wait until all there is has been sent and answered."""
