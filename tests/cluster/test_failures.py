@@ -176,6 +176,28 @@ async def test_a_read_that_nobody_waits_for_does_not_hold_up_the_end() -> None:
         redis.wake()
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_broker_that_is_opened_again_waits_for_no_old_answers(mode: Any) -> None:
+    async with redis_server() as redis, node(redis.url, mode, **PATIENT) as a:
+        adapter = RedisAdapter(redis.url, mode=mode, **PATIENT)
+        broker = Broker(adapter=adapter, limits=Limits(close_timeout=0.1))
+        gaps: list[Gap] = []
+        broker.on_gap(gaps.append)
+        async with broker:
+            redis.hang()
+            broker.of("/late")
+            broker.emit("late")
+            await trio.testing.wait_all_tasks_blocked()
+        redis.wake()
+        async with broker:
+            assert (await broker.fetch_sockets()).complete
+            assert (await broker.of("/late").fetch_sockets()).complete
+            broker.to(a.socket.id).emit("again")
+            while await a.peer.receive() != '42["again"]':
+                pass
+        assert gaps == []
+
+
 async def test_many_short_outages_leave_one_connection() -> None:
     async with redis_server() as redis, proxy(redis.port) as way:
         async with node(f"redis://127.0.0.1:{way.port}") as a:

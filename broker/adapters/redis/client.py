@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 _CONFIRMATIONS: Final = (b"subscribe", b"unsubscribe", b"ssubscribe", b"sunsubscribe")
 
+_NOT_YET: Final = "not connected yet"
+
 Push = Callable[[list[Any]], None]
 
 
@@ -81,7 +83,7 @@ class RedisClient:
         self._lost_cause = ""
         self._lost_since = 0.0
         self._last_heard = 0.0
-        self.trouble: str | None = "not connected yet"
+        self.trouble: str | None = _NOT_YET
 
     # Sending
 
@@ -158,9 +160,15 @@ class RedisClient:
             BusError: The server cannot be reached when it begins.
         """
         stream = await self._start()
-        async with outliving(lambda: self._stay(stream), self._flush, self._host.limits.close_timeout):
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with outliving(lambda: self._stay(stream), self._flush, self._host.limits.close_timeout):
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            # A broker that is opened again must wait for no answers to what was sent before.
+            self._give_up()
+            self._outgoing = Outgoing(self._host.limits.bus_buffer_bytes)
+            self.trouble = _NOT_YET
 
     async def _start(self) -> trio.abc.Stream:
         error: Exception = BusUnavailable("the Redis server cannot be reached in time")
