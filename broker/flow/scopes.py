@@ -35,6 +35,8 @@ async def outliving(
         try:
             yield
         finally:
-            with cleanup_window(timeout):
-                await goodbye()  # noqa: ASYNC102 - the window is shielded and has a deadline
-            scope.cancel()
+            try:
+                with cleanup_window(timeout):
+                    await goodbye()  # noqa: ASYNC102 - the window is shielded and has a deadline
+            finally:
+                scope.cancel()
