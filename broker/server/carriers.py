@@ -30,8 +30,8 @@ async def run_websocket(
 
     async def serve() -> None:
         if isinstance(target, Opening):
-            session = engine.open_session(target, session_id)
-            await session.run(transport, [ControlMessage(engine.open_text(session, "websocket"))])
+            session = engine.open_session(target, session_id, transport)
+            await session.run([ControlMessage(engine.open_text(session, "websocket"))])
         else:
             await _serve_upgrade(engine, target, transport)
 

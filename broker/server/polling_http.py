@@ -57,10 +57,10 @@ class PollingHttp:
         session_id = await self._admission.new_session_id(opening.request)
         if isinstance(session_id, Refused):
             return session_id
-        session = self._engine.open_session(opening, session_id)
         polling = Polling(self._engine.limits.packets_per_poll)
+        session = self._engine.open_session(opening, session_id, polling)
         first = [ControlMessage(self._engine.open_text(session, "polling"))]
-        await self._engine.nursery.start(session.run, polling, first)
+        await self._engine.nursery.start(session.run, first)
         payload = await polling.poll()
         return _payload(payload, polling.flight, self._admission.cookie_headers(session))
 

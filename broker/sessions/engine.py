@@ -22,6 +22,7 @@ from broker.flow.request import Opening
 from broker.flow.scopes import cleanup_window
 from broker.flow.settings import Settings
 from broker.flow.timers import Timers
+from broker.transports.base import Transport
 from broker.transports.shared_writer import SharedWriter
 from protocol import DisconnectReason, Violation
 from protocol.engineio.handshake import open_packet
@@ -139,14 +140,14 @@ class Engine:
             self._nursery = None
             self.reader = self.writer = None
 
-    def open_session(self, opening: Opening, session_id: str) -> Session:
-        """Register a new session; its caller runs it.
+    def open_session(self, opening: Opening, session_id: str, transport: Transport) -> Session:
+        """Register a new session that begins on this transport; its caller runs it.
 
         Raises:
             NotRunning: The broker is not open.
         """
         _ = self.nursery
-        session = Session(session_id, self, opening)
+        session = Session(session_id, self, opening, transport)
         session.handler = self._accept(session)
         self.sessions[session_id] = session
         address = opening.request.address

@@ -49,9 +49,10 @@ class Session(Reading):
         "probe_scope",
     )
 
-    def __init__(self, session_id: str, engine: Engine, opening: Opening) -> None:
+    def __init__(self, session_id: str, engine: Engine, opening: Opening, transport: Transport) -> None:
         super().__init__(engine)
         self.id = session_id
+        self.transport = transport
         self.opening = opening
         self.outbox = Outbox(engine.limits, engine.counters, self, engine.budget)
         self.ended: trio.Event | None = None
@@ -63,14 +64,12 @@ class Session(Reading):
 
     async def run(
         self,
-        transport: Transport,
         first: Iterable[EncodedMessage] = (),
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run the session until it ends; leaves nothing behind.
 
         Args:
-            transport: What it begins on.
             first: Messages to send before any other: the OPEN packet.
             task_status: Told when the transport is attached.
 
@@ -80,8 +79,8 @@ class Session(Reading):
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._attach(transport)
-                if self.reason is not None:
+                self._attach(self.transport)
+                if self.reason is not None:  # closed before it ran
                     nursery.cancel_scope.cancel()
                 for message in first:
                     self.outbox.offer(message)

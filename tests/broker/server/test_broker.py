@@ -15,6 +15,7 @@ from broker import (
     BrokerError,
     ConfigError,
     DisconnectReason,
+    HttpRequest,
     Limits,
     NotRunning,
     Server,
@@ -23,6 +24,7 @@ from broker import (
 )
 from tests.duplex import duplex
 from tests.peers import (
+    DEADLINE,
     ENGINE_PATH,
     Closed,
     PollingPeer,
@@ -458,3 +460,24 @@ async def test_cancelling_serve_ends_a_session_that_was_upgraded_in_it() -> None
         await settled()
         assert broker.statistics().sessions == 0
         assert reasons == ["server shutting down"]
+
+
+@pytest.mark.parametrize("attempt", range(10))  # whether it runs first is the scheduler's choice
+async def test_stopping_while_a_session_is_about_to_run(attempt: int) -> None:
+    scope = trio.CancelScope()
+
+    def generate_id(request: HttpRequest) -> str:
+        scope.cancel()
+        return "about-to-run"
+
+    broker = quick_broker(generate_id=generate_id)
+
+    async def serve(task_status: trio.TaskStatus[Server]) -> None:
+        with scope:
+            await broker.serve("127.0.0.1", 0, task_status=task_status)
+
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve)
+            assert (await http(server, "GET", f"{ENGINE_PATH}&transport=polling")).status == 200
+    assert broker.engine.clients_count == 0
