@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import h11
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Event, Updated
@@ -15,6 +16,8 @@ from hypercorn.trio.worker_context import WorkerContext
 from protocol import Limits
 
 from .replay import ReplayStream
+
+logger = logging.getLogger(__name__)
 
 _KEEP_ALIVE_TIMEOUT = 30.0  # a stock client polls again at once; nobody needs an idle connection longer
 
@@ -84,4 +87,8 @@ class HttpHost:
     async def serve(self, stream: ReplayStream) -> None:
         """Serve one connection until it closes; it is closed then."""
         server = _Http1Server(self._app, self._config, self._context, self.state, stream)  # type: ignore[arg-type]  # it reads, sends and closes as a stream of Trio
-        await server.run()
+        try:
+            await server.run()
+        except* h11.LocalProtocolError as group:
+            # hypercorn refuses what comes behind a request for a WebSocket, and then answers once more.
+            logger.debug("a connection broke the protocol: %r", group)

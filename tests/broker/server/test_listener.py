@@ -512,6 +512,21 @@ async def test_the_address_of_a_stream_is_seen_on_every_transport(tls: bool) -> 
     assert seen == [("websocket", "127.0.0.1"), ("polling", "127.0.0.1")]
 
 
+@pytest.mark.parametrize("target", ["/elsewhere", WEBSOCKET])
+@pytest.mark.parametrize("key", ["", "dGhlIHNhbXBsZSBub25jZQ=="])
+@pytest.mark.parametrize("before", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_frames_behind_a_request_for_a_websocket_do_not_raise(
+    target: str, key: str, before: bytes
+) -> None:
+    ours, theirs = await carriers.socket_pair()
+    head = upgrade_head(target, headers=[("sec-websocket-key", key)])
+    async with quick_broker(limits=Limits(close_timeout=0.05)) as broker, trio.open_nursery() as nursery:
+        nursery.start_soon(broker.handle_stream, theirs)
+        await ours.send_all(before + head + b"x" * 20)
+        await settled()
+        await ours.aclose()
+
+
 async def test_a_cancelled_stream_is_closed() -> None:
     async with Broker() as broker:
         ours, theirs = await carriers.memory_pair()
