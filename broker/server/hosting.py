@@ -8,8 +8,9 @@ from typing import Any
 import h11
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
+from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h11 import H11WSConnection
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 
@@ -51,6 +52,15 @@ class _Http1Server(TCPServer):
         await super().protocol_send(event)
         if self._is_read_to_end and isinstance(event, Updated):
             await self.idle_task.stop()
+        elif isinstance(event, RawData) and self._has_refused_websocket():
+            # hypercorn says that it closes the connection then, and leaves it to the client.
+            await self.idle_task.restart(self._task_group, self._idle_timeout)
+            if self._is_read_to_end:
+                await self.idle_task.stop()
+
+    def _has_refused_websocket(self) -> bool:
+        asked = getattr(self._wrapper.protocol, "connection", None)
+        return isinstance(asked, H11WSConnection) and asked.h11_connection.our_state is h11.MUST_CLOSE
 
 
 async def _stay(request: object) -> None:

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from broker import Broker, HttpRequest, HttpResponse, Limits
+from broker.server import hosting
 from tests.broker import carriers
 from tests.broker.carriers import Carrier
 from tests.peers import (
@@ -469,6 +470,17 @@ async def test_a_peer_that_does_not_close_after_the_last_answer_is_closed() -> N
         with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)), trio.fail_after(2):
             while True:
                 await peer.stream.send_all(b"4")
+
+
+async def test_a_connection_on_which_a_websocket_was_refused_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hosting, "_KEEP_ALIVE_TIMEOUT", 0.05)
+    async with serving(quick_broker(limits=Limits(close_timeout=0.05))) as server:
+        async with await HttpPeer.open(server) as peer:
+            await peer.send_raw(upgrade_head("/elsewhere", headers=[("sec-websocket-key", "")]))
+            assert (await peer.receive()).status == 400
+            assert await peer.wait_closed() == b""
 
 
 # -- streams of the application's own -------------------------------------------------------
