@@ -41,6 +41,11 @@ def _check_transports(_: Any, __: Attribute[Any], value: tuple[str, ...]) -> Non
         raise ValueError(f"transports must be some of {TRANSPORTS}, not {value!r}")
 
 
+def _check_path(_: Any, __: Attribute[Any], value: str) -> None:
+    if not value.startswith("/"):
+        raise ValueError(f"path must begin with a slash, unlike {value!r}")
+
+
 def _check_retries(_: Any, __: Attribute[Any], value: int | None) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise ValueError(f"retries must be a whole number, 0 or more, not {value!r}")
@@ -72,7 +77,7 @@ class ClientOptions:
     proxy: str | None = None
     connector: Connector | None = None
     query: Mapping[str, str] = field(factory=dict)
-    path: str = "/socket.io"
+    path: str = field(default="/socket.io", validator=_check_path)
     connect_timeout: float = field(default=20.0, validator=_check_timeout)
     ack_timeout: float | None = field(default=None, validator=_check_timeout)
     retries: int | None = field(default=None, validator=_check_retries)

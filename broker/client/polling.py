@@ -35,7 +35,12 @@ class HttpClient:
             import httpx2
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(_MISSING, name="httpx2") from error
-        self.errors: tuple[type[Exception], ...] = (httpx2.HTTPError, httpx2.InvalidURL, OSError)
+        self.errors: tuple[type[Exception], ...] = (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            OSError,
+            UnicodeError,  # a host that has no form in the DNS
+        )
         transport = None
         if options.connector is not None:
             from . import connecting  # it needs httpx2
@@ -67,13 +72,13 @@ class HttpClient:
         """
         url = self._options.http_url(session_id)
         kind = "poll" if content is None else "post"
-        if content is None:
-            request = self.http.build_request("GET", url)
-        else:
-            headers = {"Content-Type": "text/plain;charset=UTF-8", "Content-Length": str(len(content))}
-            request = self.http.build_request("POST", url, headers=headers)
-        request.stream = self._one_piece(content or b"")
         try:
+            if content is None:
+                request = self.http.build_request("GET", url)
+            else:
+                headers = {"Content-Type": "text/plain;charset=UTF-8", "Content-Length": str(len(content))}
+                request = self.http.build_request("POST", url, headers=headers)
+            request.stream = self._one_piece(content or b"")
             response = await self.http.send(request, stream=True)
             try:
                 body = await self._body(response)

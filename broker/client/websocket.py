@@ -29,6 +29,8 @@ from .tunnel import open_tunnel
 _QUEUED_MESSAGES = 64
 _RECEIVE_BYTES = 65_536
 _MESSAGE = "4"
+# Of h11 comes what cannot be sent, as a header, and what trio-websocket makes of an answer that is no HTTP.
+_HANDSHAKE_ERRORS = (ConnectionRejected, HandshakeError, ConnectionClosed, OSError, h11.ProtocolError)
 
 
 class _WatchedStream(trio.abc.Stream):
@@ -98,14 +100,14 @@ class WebSocketTransport:
         """Hold the connection; whatever goes wrong is noted for those who use it, never raised."""
         try:
             stream = await open_stream(self._options)
-        except (OSError, ssl.SSLError, trio.BrokenResourceError, h11.ProtocolError) as error:
+        except (OSError, ssl.SSLError, trio.BrokenResourceError, h11.ProtocolError, UnicodeError) as error:
             self._fail(f"websocket error: {explain(error)}")
             task_status.started()
             return
         try:
             await self._shake_hands(_WatchedStream(stream), session_id, task_status)
         except BaseExceptionGroup as group:
-            expected, rest = group.split((ConnectionRejected, HandshakeError, ConnectionClosed, OSError))
+            expected, rest = group.split(_HANDSHAKE_ERRORS)
             if rest is not None:
                 raise
             assert expected is not None
@@ -152,6 +154,9 @@ class WebSocketTransport:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
+        if isinstance(error, h11.LocalProtocolError):
+            while error.__context__ is not None:  # why trio-websocket would refuse the answer, and cannot
+                error = error.__context__
         if not isinstance(error, ConnectionRejected):
             self._fail(f"websocket error: {explain(error)}")
             return

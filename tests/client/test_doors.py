@@ -116,6 +116,45 @@ async def test_a_server_that_hangs_up_during_the_handshake():
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"SSH-2.0-Other\r\n\r\n", "illegal status line"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\n", "bad Content-Length"),
+        (
+            b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: x\r\n\r\n",
+            "Bad accept token",
+        ),
+    ],
+)
+async def test_an_answer_that_is_no_handshake(answer, why):
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(answer)
+        await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
+        async with open_client(url, transports=("websocket",), reconnect=None) as client:
+            with pytest.raises(ConnectError, match=why):
+                await client.wait_connected()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+@pytest.mark.parametrize(
+    "options", [{"url": "http://\u2603.example"}, {"headers": {"X": "a\nb"}}, {"path": "/\0"}]
+)
+async def test_what_cannot_be_asked_is_an_error_of_the_connection(transport, options):
+    async with serving(make_broker()) as server:
+        given = {"url": server.url, "transports": (transport,), "reconnect": None, **options}
+        async with open_client(**given) as client:
+            with pytest.raises(ConnectError):
+                await client.wait_connected()
+
+
 async def test_a_handler_that_never_ends_has_a_name():
     async def flood(talk: Talk) -> None:
         await talk.enter()

@@ -224,6 +224,7 @@ def check_frames(messages: list[EncodedMessage]) -> None:
         ({"proxy": "socks5://host:1080"}, "proxy"),
         ({"proxy": "http://host:65536"}, "proxy"),
         ({"proxy": "host:3128"}, "proxy"),
+        ({"path": "socket.io"}, "path"),
         ({"transports": ()}, "transports"),
         ({"transports": ("webtransport",)}, "transports"),
         ({"connect_timeout": 0}, "connect_timeout"),
