@@ -94,7 +94,8 @@ class Client:
     @property
     def dropped(self) -> int:
         """How many messages of all namespaces were dropped or given up."""
-        return self._stream.dropped + sum(socket.dropped for socket in self.sockets.values())
+        sockets = sum(socket.dropped for socket in self.sockets.values())
+        return sockets + self._stream.dropped + self._connector.dropped
 
     async def wait_connected(self) -> None:
         """Wait until all namespaces that are active are connected; see `ClientSocket.wait_connected`.
@@ -105,7 +106,8 @@ class Client:
         """
         await self._main.wait_connected()
         for socket in tuple(self.sockets.values()):
-            await socket.wait_connected()
+            with suppress(Disconnected):  # one that has been left is not active
+                await socket.wait_connected()
 
     # Verbs of the first namespace
 

@@ -113,6 +113,11 @@ class Engine:
         return self._queue.discard(pending)
 
     @property
+    def dropped(self) -> int:
+        """How many events have given way in its queue."""
+        return self._queue.dropped
+
+    @property
     def closing(self) -> bool:
         """Whether it says goodbye, or has ended."""
         return self._closing or self._ended is not None

@@ -78,11 +78,17 @@ class Connector:
         self._upgraded = False
         self._changed = trio.Event()
         self._busy = True
+        self._dropped = 0
 
     @property
     def transport(self) -> str | None:
         """The name of the transport in use."""
         return None if self._engine is None else self._engine.transport.name
+
+    @property
+    def dropped(self) -> int:
+        """How many events have given way in the queues of all sessions."""
+        return self._dropped + (0 if self._engine is None else self._engine.dropped)
 
     # What the namespaces want
 
@@ -193,6 +199,7 @@ class Connector:
                     nursery.start_soon(socket.join, engine)
             reason, message = await engine.run()
         finally:
+            self._dropped += engine.dropped
             self._engine = self._session = None
         self._upgraded = self._upgraded or engine.upgraded
         self._io.announce("close", reason)

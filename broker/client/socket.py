@@ -62,7 +62,10 @@ class ClientSocket(Member):
 
     @property
     def dropped(self) -> int:
-        """How many messages were dropped, on their way out or in, or given up."""
+        """How many messages were dropped, before a connection took them or on their way in, or given up.
+
+        A connection serves all namespaces; what gives way there counts in `Client.dropped` only.
+        """
         failed = 0 if self._retries is None else self._retries.failed
         return self._offline.dropped + self._stream.dropped + failed
 

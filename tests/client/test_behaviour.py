@@ -239,6 +239,15 @@ async def test_leaving_the_last_namespace_and_joining_one_at_once(transports, na
         assert joined.id in broker.of(namespace).sockets
 
 
+async def test_a_namespace_that_has_been_left_is_not_waited_for():
+    broker = make_broker()
+    broker.of("/other")
+    async with serving(broker) as server, open_client(server.url) as client:
+        client.of("/other").disconnect()
+        await client.wait_connected()
+        assert client.connected
+
+
 # -- refusals of the handshake -------------------------------------------------
 
 
@@ -586,6 +595,19 @@ async def test_a_cancelled_call_that_would_be_retried_is_taken_back_if_it_has_no
         client.emit("sent")
         await client.flush()
         assert heard == ['420["sent"]']
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+async def test_what_gives_way_on_a_connection_is_counted(policy):
+    options = {"limits": Limits(outbox_messages=2), "offline_policy": policy}
+    async with serving(make_broker()) as server, open_client(server.url, **options) as client:
+        await client.wait_connected()
+        for number in range(5):
+            client.emit("say", number)
+        assert client.dropped == 3
+        client.disconnect()
+        await client._connector.wait_closed()
+        assert client.dropped == 3
 
 
 async def ask_much_and_read_nothing(talk: Talk) -> None:
