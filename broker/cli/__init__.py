@@ -13,14 +13,15 @@ from broker.cli.errors import CommandError
 __all__ = ["main"]
 
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # as a shell tells of a program that SIGPIPE has ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 after a clean end, which a first Ctrl-C or SIGTERM brings about too; 1 when the broker could not
-    start, or a conformance case failed; 2 for wrong usage or settings; 130 for a Ctrl-C before there was
-    anything to end.
+    start, or a conformance case failed; 2 for wrong usage or settings; 130 for a Ctrl-C where there is
+    nothing to end; 141 when nobody reads the output any more.
 
     Args:
         argv: The arguments after the program's name; None takes those of the process.
@@ -35,8 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in error.lines:
             sys.stderr.write(f"broker: {line}\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    except (KeyboardInterrupt, BrokenPipeError, BaseExceptionGroup) as error:
+        return _interrupted(error)
+
+
+def _interrupted(error: BaseException) -> int:
+    """Return the exit code of an end from outside, which nurseries wrap in groups; raise what is none."""
+    for kind, code in ((KeyboardInterrupt, EXIT_INTERRUPTED), (BrokenPipeError, EXIT_UNREAD)):
+        alone = isinstance(error, BaseExceptionGroup) and error.split(kind)[1] is None
+        if isinstance(error, kind) or alone:
+            if kind is BrokenPipeError:
+                sys.stdout = None  # or the interpreter complains when it ends
+            return code
+    raise error
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TextIO
 
 import trio
@@ -204,19 +205,27 @@ async def run(plan: Plan, screen: Screen, source: TextIO) -> int:
 
 
 async def _converse(plan: Plan, terminal: Terminal, client: Client, source: TextIO) -> int:
-    async with trio.open_nursery() as tailing:
-        tailing.start_soon(_tail, terminal, tailing.cancel_scope)
-        if plan.once:
-            await _carry_out(plan, terminal, client)
-            tailing.cancel_scope.cancel()
-        else:
-            await _listen(terminal, source, tailing)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as tailing:
+            tailing.start_soon(_tail, terminal, tailing.cancel_scope)
+            tailing.start_soon(_end_at_signal, signals, terminal, tailing.cancel_scope)
+            if plan.once:
+                await _carry_out(plan, terminal, client)
+                tailing.cancel_scope.cancel()
+            else:
+                await _listen(terminal, source, tailing)
     failed = terminal.failed and (bool(plan.once) or not client.active)
     return EXIT_FAILED if failed else 0
 
 
 async def _tail(terminal: Terminal, scope: trio.CancelScope) -> None:
     await terminal.tail()
+    scope.cancel()
+
+
+async def _end_at_signal(signals: AsyncIterator[int], terminal: Terminal, scope: trio.CancelScope) -> None:
+    await anext(signals)
+    terminal.failed = True  # what was to be carried out once has not been
     scope.cancel()
 
 

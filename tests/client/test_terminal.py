@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -77,6 +80,49 @@ async def test_what_is_typed_is_done_and_what_comes_is_shown():
     [event] = [line for line in shown.splitlines() if "<- said" in line]
     assert event.endswith('"hello\\u001b[31m"  {"deep": true}')
     assert "\x1b" not in shown, "no colours in a pipe, and none from the server"
+
+
+async def end(command: list[str], sign: bytes, how: Callable[[Any], Awaitable[None]]) -> tuple[int, str]:
+    """Run a command, end it in some way once it has printed a sign, and return its code and errors."""
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            process = await nursery.start(
+                lambda task_status: run_program(
+                    [sys.executable, "-m", "broker", *command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    check=False,
+                    task_status=task_status,
+                )
+            )
+            shown = errors = b""
+            while sign not in shown:
+                shown += await process.stdout.receive_some()
+            await how(process)
+            async for chunk in process.stderr:
+                errors += chunk
+            return await process.wait(), errors.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_without_a_traceback(number):
+    async def interrupt(process: Any) -> None:
+        process.send_signal(number)
+
+    async with our_server() as url:
+        assert await end(["connect", url], b"-- connect", interrupt) == (0, "")
+        once = ["connect", url, "--call", "silent"]
+        assert await end(once, b"-- connect", interrupt) == (1, "")
+
+
+async def test_an_output_that_nobody_reads_any_more_ends_it_without_a_traceback():
+    async def hang_up(process: Any) -> None:
+        await process.stdout.aclose()
+        await process.stdin.send_all(b"call echo 1\n")
+
+    async with our_server() as url:
+        assert await end(["connect", url], b"-- connect", hang_up) == (141, "")
 
 
 async def test_once_and_out_with_lines_for_scripts():

@@ -300,6 +300,15 @@ def test_the_process_ends_with_code_0_and_no_traceback(number):
     assert any(line.split()[-3:] == ["ping_interval", "3", "s"] for line in shown)
 
 
+def test_ctrl_c_in_the_midst_of_a_judgement(monkeypatch):
+    async def interrupted(*_: object, **__: object) -> None:
+        async with trio.open_nursery():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("broker.cli.conformance.judge_client", interrupted)
+    assert main(["conformance", "--listen", "127.0.0.1:0"]) == 130
+
+
 def test_ctrl_c_before_there_is_anything_to_end(monkeypatch):
     Path("some_app.py").write_text("raise KeyboardInterrupt\n")
     assert main(["serve", "some_app:broker"]) == 130
