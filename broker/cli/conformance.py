@@ -25,6 +25,8 @@ def conformance(arguments: argparse.Namespace) -> int:
     """
     if (arguments.url is None) == (arguments.listen is None):
         raise CommandError("give either the URL of a server, or --listen for a client")
+    if arguments.listen is not None and arguments.listen.host is None:
+        raise CommandError(f"--listen needs HOST:PORT for clients to come to, not {arguments.listen.text}")
     terminal = Terminal(sys.stdout, live=sys.stdout.isatty())
     try:
         if arguments.listen is None:
@@ -53,7 +55,7 @@ async def _server(arguments: argparse.Namespace, terminal: Terminal) -> Report:
 async def _client(arguments: argparse.Namespace, terminal: Terminal) -> Report:
     by_hand = arguments.client is None
     return await judge_client(
-        arguments.listen.host or "127.0.0.1",
+        arguments.listen.host,
         arguments.listen.port,
         command=arguments.client,
         only=arguments.only,

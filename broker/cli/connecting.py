@@ -138,8 +138,8 @@ class Terminal:
                 raise Quit
             if verb == "join":
                 self._join(rest)
-            elif verb == "leave" and rest in self._client.sockets:
-                self._client.of(rest).disconnect()
+            elif verb == "leave":
+                self._socket(rest).disconnect()
             elif verb in ("emit", "call"):
                 await self._send(verb, rest, nursery)
             elif line:
@@ -157,13 +157,18 @@ class Terminal:
 
     async def _send(self, verb: str, rest: str, nursery: trio.Nursery) -> None:
         name, event, values = parse_sending(verb, rest)
-        if name is not None and name not in self._client.sockets:
-            raise ValueError(f"not in {name}: join it first")
-        socket = self._client.of(name or self._main)
+        socket = self._socket(self._main if name is None else name)
         if verb == "emit":
             await socket.send_event(event, *values)
         else:
             nursery.start_soon(self._call, socket, event, values)
+
+    def _socket(self, name: str) -> ClientSocket:
+        if name not in self._client.sockets:
+            raise ValueError(
+                f"not in {name}: join it first" if name else "leave needs the name of a namespace"
+            )
+        return self._client.of(name)
 
     async def _call(self, socket: ClientSocket, event: str, values: list[Any]) -> None:
         began = trio.current_time()

@@ -201,6 +201,7 @@ async def test_a_pipe_ends_it_when_all_has_been_done():
     errors = " ".join(line["text"] for line in lines if line["type"] == "error")
     assert "silent: operation has timed out" in errors
     assert "emit needs the name of an event" in errors
+    assert "not in /nowhere: join it first" in errors
     assert lines[-1]["type"] == "disconnect"
 
 

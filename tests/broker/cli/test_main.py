@@ -300,6 +300,11 @@ def test_the_process_ends_with_code_0_and_no_traceback(number):
     assert any(line.split()[-3:] == ["ping_interval", "3", "s"] for line in shown)
 
 
+def test_clients_cannot_be_judged_at_a_unix_socket(capsys):
+    assert main(["conformance", "--listen", "unix:/run/x.sock", "--wait", "0.1"]) == 2
+    assert "--listen needs HOST:PORT" in capsys.readouterr().err
+
+
 def test_ctrl_c_in_the_midst_of_a_judgement(monkeypatch):
     async def interrupted(*_: object, **__: object) -> None:
         async with trio.open_nursery():
