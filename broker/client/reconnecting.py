@@ -105,10 +105,13 @@ class Connector:
         """Close the connection if no namespace wants it any more."""
         if not self._wants():
             self._opening.cancel()
-            if self._engine is not None and self._session is not None and not self._engine.closing:
-                self._engine.leave()
-                self._session.start_soon(self._say_goodbye, self._engine)
+            self._leave()
         self._change()
+
+    def _leave(self) -> None:
+        if self._engine is not None and self._session is not None and not self._engine.closing:
+            self._engine.leave()
+            self._session.start_soon(self._say_goodbye, self._engine)
 
     async def _say_goodbye(self, engine: Engine) -> None:
         with trio.move_on_after(self._options.limits.close_timeout):
@@ -197,6 +200,8 @@ class Connector:
             for socket in tuple(self._sockets.values()):
                 if socket.active:
                     nursery.start_soon(socket.join, engine)
+            if not self._wants():  # the last one has left as the session opened, too late to cancel that
+                self._leave()
             reason, message = await engine.run()
         finally:
             self._dropped += engine.dropped

@@ -827,6 +827,18 @@ async def cancel_after(steps: int, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
+@pytest.mark.parametrize("transports", [("polling",), WEBSOCKET, ("polling", "websocket")])
+async def test_left_at_any_moment_it_holds_no_connection(transports):
+    async with serving(make_broker()) as server:
+        for steps in range(40):
+            async with open_client(server.url, transports=transports) as client:
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                client.disconnect()
+                await client._connector.wait_closed()
+                assert client.transport is None
+
+
 # -- recovery ------------------------------------------------------------------
 
 
