@@ -50,6 +50,7 @@ class Member(Dispatcher):
         self._stream: Inbox[Event] = Inbox(limits.inbox_messages)
         self._iterated = False
         self._engine: Engine | None = None
+        self._asked: Engine | None = None  # which has yet to bring the answer to a CONNECT
         self._next_ack = 0
         self._acks = AckTable(_OWED_ACKS)
         self._offline = self._buffer()
@@ -110,15 +111,20 @@ class Member(Dispatcher):
             self._client.auth_failed(error)
             engine.end(ClientReason.TRANSPORT_ERROR, f"auth failed: {error!r}")
             return
-        if not self._state.wanted or self._engine is not engine:
+        if not self._state.wanted or self._engine is not engine or self.connected:
             return
-        data = {**self._state.recovery(), **(auth or {})}
-        engine.offer(Pending(self._codec.control(Packet(PacketType.CONNECT, self.name, None, data or None))))
+        if self._asked is not engine:
+            self._asked = engine
+            data = {**self._state.recovery(), **(auth or {})}
+            self._control(engine, PacketType.CONNECT, data or None)
         with trio.move_on_after(self._client.options.connect_timeout) as waiting:
             while self._state.wanted and not self.connected:
                 await self._state.wait()
         if waiting.cancelled_caught:
             engine.end(ClientReason.TRANSPORT_ERROR, f"no answer to CONNECT for {self.name} in time")
+
+    def _control(self, engine: Engine, kind: PacketType, data: Any = None) -> None:
+        engine.offer(Pending(self._codec.control(Packet(kind, self.name, None, data))))
 
     def could_not_connect(self, error: ConnectError, final: bool) -> None:
         """Take note that there is no connection, and whether there will be no further attempt."""
@@ -132,6 +138,7 @@ class Member(Dispatcher):
     def lost(self, reason: ClientReason, final: bool) -> None:
         """Take note that the connection is gone."""
         was_connected, self._engine = self.connected, None
+        self._asked = None
         self._early.clear()
         if not self._state.wanted:
             return
@@ -176,8 +183,12 @@ class Member(Dispatcher):
             self._client.unwanted()
 
     def _on_connect(self, data: Any) -> None:
-        engine = self._engine
-        if engine is None or not self._state.wanted or self.connected:
+        engine, asked, self._asked = self._engine, self._asked, None
+        if engine is None:
+            if asked is not None:  # it has been left since, and the server could not be told of that
+                self._control(asked, PacketType.DISCONNECT)
+            return
+        if not self._state.wanted or self.connected:
             return
         if not isinstance(data, dict) or not isinstance(data.get("sid"), str):
             self._on_refused(
@@ -194,6 +205,7 @@ class Member(Dispatcher):
             engine.take_over(pending)
 
     def _on_refused(self, data: Any) -> None:
+        self._asked = None
         if not self._state.wanted:
             return
         fields = data if isinstance(data, dict) else {"message": data}

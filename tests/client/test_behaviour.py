@@ -239,6 +239,42 @@ async def test_leaving_the_last_namespace_and_joining_one_at_once(transports, na
         assert joined.id in broker.of(namespace).sockets
 
 
+@pytest.mark.parametrize("again", ["at once", "before the answer", "after it"])
+async def test_a_namespace_that_is_left_before_the_server_has_let_it_in(again):
+    asked, let_in, in_it = trio.Event(), trio.Event(), trio.Event()
+    broker = make_broker()
+    slow = broker.of("/slow")
+
+    @slow.use
+    async def keep_waiting(socket: Socket) -> None:
+        asked.set()
+        await let_in.wait()
+
+    @slow.on("connect")
+    def connect(socket: Socket) -> None:
+        in_it.set()
+
+    slow.on("echo")(lambda socket, value: value)
+    async with serving(broker) as server, open_client(server.url, transports=WEBSOCKET) as client:
+        log = Log().watch(client)
+        joined = client.of("/slow")
+        await asked.wait()
+        joined.disconnect()
+        if again == "before the answer":
+            await trio.testing.wait_all_tasks_blocked()
+        if again != "after it":
+            joined.connect()
+        let_in.set()
+        if again == "after it":
+            await in_it.wait()
+            while slow.sockets:
+                await trio.lowlevel.checkpoint()
+            joined.connect()
+        assert await joined.call("echo", 1) == 1
+        assert list(slow.sockets) == [joined.id]
+        assert log == [("connect",)], "the connection has stayed"
+
+
 async def test_a_namespace_that_has_been_left_is_not_waited_for():
     broker = make_broker()
     broker.of("/other")
