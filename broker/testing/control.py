@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ import trio
 from broker import Broker, ConfigError, Settings
 
 from .bridge import serve_loopback
-from .faults import Wire
+from .faults import UpgradeStep, Wire
 from .network import VirtualNetwork
 from .rules import RuleBook, RuleError, read_rule
 from .transcript import Transcript
@@ -34,6 +36,33 @@ FAULTS = (
     "stall_reads",
     "trickle",
 )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _one_of(*names: str) -> tuple[str, Callable[[object], bool]]:
+    return f"one of {', '.join(names)}", lambda value: value in names
+
+
+# What stands for the arguments of those verbs in JSON: a wire takes more, and does not look at it at once.
+_ARGUMENTS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "match": ("a text", lambda value: isinstance(value, str)),
+    "seconds": ("a number of seconds, 0 or more", _is_number),
+    "interval": ("a number of seconds, 0 or more", _is_number),
+    "max_bytes": ("a whole number above 0", _is_count),
+    "count_bytes": ("a whole number above 0", _is_count),
+    "count": ("a whole number above 0", _is_count),
+    "next_one": ("true or false", lambda value: isinstance(value, bool)),
+    "direction": _one_of("to_server", "to_client", "both"),
+    "side": _one_of("client", "server"),
+    "step": _one_of(*UpgradeStep),
+}
 
 
 class ControlError(Exception):
@@ -112,9 +141,12 @@ class Control:
             settings = Settings(**given.get("settings", {}))
         except (ConfigError, TypeError) as error:
             raise ControlError(f"settings: {error}") from None
+        rules = given.get("rules", [])
+        if not isinstance(rules, list):
+            raise ControlError("rules: they are a list")
         self._count += 1
         running = Running(f"b{self._count}", settings)
-        for rule in given.get("rules", []):
+        for rule in rules:
             _add_rule(running, rule)
         self._running[running.name] = running
         await self._nursery.start(running.run)
@@ -139,13 +171,19 @@ class Control:
         verb, arguments = given.get("verb"), given.get("arguments", [])
         if verb not in FAULTS:
             raise ControlError(f"there is no fault {verb!r}; there are {', '.join(FAULTS)}")
+        if not isinstance(arguments, (list, dict)):
+            raise ControlError(f"{verb}: arguments are a list or an object, not {arguments!r}")
+        function = getattr(wire, verb)
         try:
-            if isinstance(arguments, dict):
-                getattr(wire, verb)(**arguments)
-            else:
-                getattr(wire, verb)(*arguments)
-        except (TypeError, ValueError) as error:
+            bind = inspect.signature(function).bind
+            bound = bind(**arguments) if isinstance(arguments, dict) else bind(*arguments)
+        except TypeError as error:
             raise ControlError(f"{verb}: {error}") from None
+        for name, value in bound.arguments.items():
+            allowed, is_one = _ARGUMENTS[name]
+            if not is_one(value):
+                raise ControlError(f"{verb}: {name} must be {allowed}, not {value!r}")
+        function(*bound.args, **bound.kwargs)
 
     async def emit(self, given: dict[str, Any]) -> dict[str, Any]:
         """Send an `event` with `arguments` to everybody in a `namespace` of the broker `id`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -141,6 +142,7 @@ async def test_rules(control):
         ("POST", "/brokers", b'{"settings": {"ping_intervall": 1}}', 400, "ping_interval"),
         ("POST", "/brokers", b'{"rules": [{"event": 1, "colour": 2}]}', 400, "colour"),
         ("POST", "/brokers", b'{"rules": ["x"]}', 400, "a rule is an object"),
+        ("POST", "/brokers", b'{"rules": null}', 400, "a list"),
         ("POST", "/brokers", b'{"rules": [{"event": "connect_error"}]}', 400, "reserved"),
         ("POST", "/brokers", b" " * 1_000_001, 413, "bytes at most"),
     ],
@@ -149,6 +151,33 @@ async def test_wrong_requests_are_told_why(control, method, path, body, status, 
     answer = await ask(control, method, path, body)
     assert answer.status == status
     assert words in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "words"),
+    [
+        ("drop", [{"pattern": "ping"}], "match must be a text, not"),
+        ("drop", ["3", "both", "1"], "count must be a whole number above 0"),
+        ("delay", {"match": "3", "seconds": "1"}, "seconds must be a number of seconds"),
+        ("cut_after", ["100"], "count_bytes must be a whole number"),
+        ("trickle", [0, 1], "max_bytes must be a whole number"),
+        ("latency", [-1], "seconds must be a number of seconds"),
+        ("stall_reads", ["clients"], "side must be one of client, server"),
+        ("cut_at", ["x", "to_nowhere"], "direction must be one of to_server"),
+        ("abort_upgrade", ["begin"], "step must be one of request"),
+        ("cut", 5, "a list or an object"),
+        ("cut", [1], "too many positional arguments"),
+        ("latency", {"second": 1}, "missing a required argument: 'seconds'"),
+    ],
+)
+async def test_arguments_of_faults_that_cannot_be(control, verb, arguments, words):
+    started = await ask(control, "POST", "/brokers", b'{"rules": [{"event": "ping"}]}')
+    fault = {"verb": verb, "arguments": arguments}
+    refused = await ask(control, "POST", f"/brokers/{started.json['id']}/faults", json.dumps(fault).encode())
+    assert refused.status == 400
+    assert words in refused.json["error"]
+    async with open_client(started.json["url"], reconnect=None) as client:
+        assert await client.call("ping", 1) == 1
 
 
 async def test_faults_are_checked(control):
