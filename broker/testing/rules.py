@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import trio
 from attrs import frozen
@@ -105,26 +106,31 @@ class RuleBook:
 
     def _register(self, namespace: Broker | Namespace, key: tuple[str, str]) -> None:
         if key[1] == "connect":
-
-            @namespace.use
-            async def admit(socket: Socket) -> None:
-                rule = self._take(key)
-                if rule is not None:
-                    await trio.sleep(rule.delay)
-                    if rule.refuse is not None:
-                        raise ConnectRefused(rule.refuse.message, data=rule.refuse.data)
-
-            @namespace.on("connect")
-            async def connect(socket: Socket) -> None:
-                for rule in self._rules[key][-1:]:
-                    await _send(rule, socket)
-
+            self._register_joining(namespace, key)
             return
 
         @namespace.on(key[1], concurrency=_CONCURRENCY)
         async def follow(socket: Socket, *args: Any) -> Any:
             rule = self._take(key)
             return NO_ACK if rule is None else await _follow(rule, socket, args)
+
+    def _register_joining(self, namespace: Broker | Namespace, key: tuple[str, str]) -> None:
+        joining: WeakKeyDictionary[Socket, EventRule] = WeakKeyDictionary()
+
+        @namespace.use
+        async def admit(socket: Socket) -> None:
+            rule = self._take(key)
+            if rule is not None:
+                joining[socket] = rule
+                await trio.sleep(rule.delay)
+                if rule.refuse is not None:
+                    raise ConnectRefused(rule.refuse.message, data=rule.refuse.data)
+
+        @namespace.on("connect")
+        async def connect(socket: Socket) -> None:
+            rule = joining.pop(socket, None)
+            if rule is not None:
+                await _send(rule, socket)
 
     def _take(self, key: tuple[str, str]) -> EventRule | None:
         for rule in reversed(self._rules[key]):

@@ -131,6 +131,27 @@ async def test_rules(control):
             await client.wait_connected()
 
 
+async def test_rules_for_those_who_join_are_spent_too(control):
+    started = await ask(
+        control,
+        "POST",
+        "/brokers",
+        b"""{"rules": [
+            {"event": "connect", "emit": ["others"]},
+            {"event": "connect", "emit": ["second"], "times": 1},
+            {"event": "connect", "refuse": {"message": "first"}, "times": 1}
+        ]}""",
+    )
+    async with open_client(started.json["url"], transports=("websocket",)) as client:
+        with pytest.raises(ConnectError, match="first"):
+            await client.wait_connected()
+        for name in ("second", "others", "others"):
+            client.connect()
+            with trio.fail_after(5):
+                assert (await anext(aiter(client))).name == name
+            client.disconnect()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "words"),
     [
