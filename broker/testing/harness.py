@@ -81,6 +81,7 @@ class Harness:
 
         Raises:
             ConnectError: It was refused.
+            AssertionError: It is not there within a minute of the test's clock.
         """
         assert self.nursery is not None, "the harness is not open"
         self._clients += 1
@@ -88,11 +89,7 @@ class Harness:
         given = {"transports": _TRANSPORTS[transport], "connector": self.network.connector(wire), **options}
         client: HarnessClient = await self.nursery.start(self._hold_client, namespace, wire, given)
         if wait:
-            upgraded = trio.Event()
-            client.client.io.on("upgrade")(upgraded.set)
-            await client.client.wait_connected()
-            if transport == "upgrade" and client.client.transport == "polling":
-                await upgraded.wait()
+            await _arrived(client, upgrade=transport == "upgrade")
         return client
 
     async def _hold_client(
@@ -199,6 +196,20 @@ class Harness:
         for link in tuple(self.network.wire.links):
             if any(link.client is peer.stream for peer in self._peers):
                 link.client.close()
+
+
+async def _arrived(client: HarnessClient, *, upgrade: bool) -> None:
+    upgraded = trio.Event()
+    opened = client.client
+    opened.io.on("upgrade")(upgraded.set)
+    with trio.move_on_after(client.patience):
+        await opened.wait_connected()
+        if upgrade and opened.transport == "polling":
+            await upgraded.wait()
+        opened.io.off("upgrade")
+        return
+    missing = "upgraded to a WebSocket" if opened.connected else "been connected"
+    raise AssertionError(f"the client has not {missing} in {client.patience:g} s")
 
 
 def _told(record: logging.LogRecord) -> str:

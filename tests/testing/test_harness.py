@@ -36,6 +36,16 @@ def broker() -> Broker:
     return broker
 
 
+async def test_a_client_that_does_not_get_there_is_given_up(harness_factory):
+    async with harness_factory(Broker(transports=("polling",))) as harness:
+        with trio.fail_after(1000), pytest.raises(AssertionError, match=r"has not upgraded .* in 60 s"):
+            await harness.connect(transport="upgrade")
+    async with harness_factory(Broker()) as harness:
+        harness.wire.refuse()
+        with trio.fail_after(1000), pytest.raises(AssertionError, match="has not been connected in 60 s"):
+            await harness.connect()
+
+
 @pytest.mark.parametrize("via", VIAS)
 async def test_clients_talk(harness, via):
     first = await harness.connect(transport=via)
