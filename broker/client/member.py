@@ -107,6 +107,8 @@ class Member(Dispatcher):
         self._engine = engine
         try:
             auth = await self._client.auth()
+            data = {**self._state.recovery(), **(auth or {})}
+            connect = self._codec.control(Packet(PacketType.CONNECT, self.name, None, data or None))
         except Exception as error:
             self._client.auth_failed(error)
             engine.end(ClientReason.TRANSPORT_ERROR, f"auth failed: {error!r}")
@@ -115,16 +117,15 @@ class Member(Dispatcher):
             return
         if self._asked is not engine:
             self._asked = engine
-            data = {**self._state.recovery(), **(auth or {})}
-            self._control(engine, PacketType.CONNECT, data or None)
+            engine.offer(Pending(connect))
         with trio.move_on_after(self._client.options.connect_timeout) as waiting:
             while self._state.wanted and not self.connected:
                 await self._state.wait()
         if waiting.cancelled_caught:
             engine.end(ClientReason.TRANSPORT_ERROR, f"no answer to CONNECT for {self.name} in time")
 
-    def _control(self, engine: Engine, kind: PacketType, data: Any = None) -> None:
-        engine.offer(Pending(self._codec.control(Packet(kind, self.name, None, data))))
+    def _say_goodbye(self, engine: Engine) -> None:
+        engine.offer(Pending(self._codec.control(Packet(PacketType.DISCONNECT, self.name))))
 
     def could_not_connect(self, error: ConnectError, final: bool) -> None:
         """Take note that there is no connection, and whether there will be no further attempt."""
@@ -186,7 +187,7 @@ class Member(Dispatcher):
         engine, asked, self._asked = self._engine, self._asked, None
         if engine is None:
             if asked is not None:  # it has been left since, and the server could not be told of that
-                self._control(asked, PacketType.DISCONNECT)
+                self._say_goodbye(asked)
             return
         if not self._state.wanted or self.connected:
             return

@@ -11,7 +11,7 @@ from broker.flow.acks import single_value
 from broker.flow.encoded import EncodedMessage
 from broker.flow.outbox import Verdict
 from protocol import ClientReason
-from protocol.socketio.packet import RESERVED_EVENTS, PacketType
+from protocol.socketio.packet import RESERVED_EVENTS
 
 from .events import Emitter
 from .member import Member
@@ -93,7 +93,7 @@ class ClientSocket(Member):
         if not self._state.wanted:
             return
         if self._engine is not None and self.connected:
-            self._control(self._engine, PacketType.DISCONNECT)
+            self._say_goodbye(self._engine)
         self._end(ClientReason.CLIENT_DISCONNECT)
         self._client.unwanted()
 

@@ -757,6 +757,17 @@ async def test_an_auth_function_that_fails(policy):
                 await trio.sleep_forever()
 
 
+@pytest.mark.parametrize("policy", ["raise", "log"])
+@pytest.mark.parametrize("auth", ["a token", lambda: {"token": object()}])
+async def test_auth_that_is_no_object_of_json(policy, auth):
+    wanted: Any = TypeError if policy == "raise" else ConnectError
+    async with serving(make_broker()) as server:
+        with pytest.raises(wanted):
+            async with open_client(server.url, auth=auth, reconnect=None, on_handler_error=policy) as client:
+                await client.wait_connected()
+                await trio.sleep_forever()
+
+
 async def test_a_handler_may_wait_for_an_ack_while_more_events_come_than_the_inbox_holds():
     broker = Broker()
 
