@@ -13,6 +13,7 @@ from broker.flow.errors import AckTimeout, Disconnected
 from broker.flow.outbox import Verdict
 from protocol import ClientReason
 
+from .errors import BufferFull
 from .offline import Pending, SendBuffer
 from .replies import Reply
 
@@ -85,7 +86,8 @@ class RetryQueue:
         """
         reply = Reply()
         pending = Pending(message, None, reply, is_event=True)
-        self._put(pending)
+        if self._put(pending) is Verdict.DROPPED:
+            raise BufferFull("there is no room for another event")
         try:
             return await reply.wait(timeout)
         finally:

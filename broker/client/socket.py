@@ -13,6 +13,7 @@ from broker.flow.outbox import Verdict
 from protocol import ClientReason
 from protocol.socketio.packet import RESERVED_EVENTS
 
+from .errors import BufferFull
 from .events import Emitter
 from .member import Member
 from .offline import Pending
@@ -224,7 +225,8 @@ class ClientSocket(Member):
         asking = self._codec.with_ack_id(message, self.name, ack_id)
         pending = Pending(asking, ack_id, reply, is_event=True)
         try:
-            self._offer(pending, volatile)
+            if self._offer(pending, volatile) is Verdict.DROPPED and not volatile:
+                raise BufferFull("there is no room for another event")
             return await reply.wait(timeout)
         finally:
             self._acks.forget(ack_id)

@@ -420,6 +420,19 @@ async def test_more_may_wait_for_a_connection_than_is_queued_on_one(policy):
         assert numbers == list(range(100))
 
 
+@pytest.mark.parametrize("retries", [None, 1])
+async def test_a_call_that_is_dropped_for_want_of_room_says_so(retries):
+    options = {"offline_limit": 1, "offline_policy": "drop_newest", "retries": retries}
+    async with scripted(say_nothing) as url:
+        async with open_client(url, limits=Limits(close_timeout=0.05), **options) as client:
+            await trio.testing.wait_all_tasks_blocked()  # with retries one is in hand
+            client.emit("first")
+            await trio.testing.wait_all_tasks_blocked()
+            client.emit("second")
+            with pytest.raises(BufferFull), trio.fail_after(5):
+                await client.call("third")
+
+
 async def test_what_cannot_be_sent_raises():
     async with serving(make_broker()) as server, open_client(server.url) as client:
         with pytest.raises(ValueError, match="reserved"):
