@@ -308,17 +308,21 @@ class Engine:
 
     async def _probe(self) -> WebSocketTransport | None:
         cookies = "" if self._http is None else self._http.cookie_header()
+        websocket = None
         try:
             websocket = await WebSocketTransport.open(
                 self._nursery, self._options, self.opened.session_id, cookies
             )
             await websocket.send([EncodedMessage(PING_PROBE)])
-            packets = await websocket.receive()
+            if await websocket.receive() == [Packet(PacketType.PONG, PROBE)]:
+                proven, websocket = websocket, None
+                return proven
+            await websocket.goodbye()
         except TransportFailed:
-            return None
-        if packets == [Packet(PacketType.PONG, PROBE)]:
-            return websocket
-        await websocket.goodbye()
+            pass
+        finally:
+            if websocket is not None:
+                websocket.cut()
         return None
 
 

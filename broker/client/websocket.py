@@ -80,6 +80,7 @@ class WebSocketTransport:
         self._connection: WebSocketConnection | None = None
         self._failure: TransportFailed | None = None
         self._started = False
+        self._scope = trio.CancelScope()
 
     @classmethod
     async def open(
@@ -98,6 +99,10 @@ class WebSocketTransport:
 
     async def _carry(self, session_id: str | None, *, task_status: trio.TaskStatus[None]) -> None:
         """Hold the connection; whatever goes wrong is noted for those who use it, never raised."""
+        with self._scope:
+            await self._hold(session_id, task_status)
+
+    async def _hold(self, session_id: str | None, task_status: trio.TaskStatus[None]) -> None:
         try:
             stream = await open_stream(self._options)
         except (OSError, ssl.SSLError, trio.BrokenResourceError, h11.ProtocolError, UnicodeError) as error:
@@ -206,6 +211,10 @@ class WebSocketTransport:
         """Close with a close frame and wait for the answer."""
         assert self._connection is not None
         await self._connection.aclose()
+
+    def cut(self) -> None:
+        """Close the connection at once."""
+        self._scope.cancel()
 
 
 def _closed(reason: CloseReason | None) -> TransportFailed:

@@ -154,3 +154,14 @@ async def test_one_client_is_hurt_and_the_other_is_not(harness):
 async def test_an_unknown_step_is_refused(harness):
     with pytest.raises(ValueError, match="no step"):
         harness.wire.abort_upgrade("no step")
+
+
+async def test_a_probe_that_is_not_answered_leaves_no_connection(harness_factory):
+    async with harness_factory(Broker(upgrade_timeout=1000.0)) as harness:
+        harness.wire.drop("3probe")
+        ada = await harness.connect(transport="upgrade", wait=False, connect_timeout=5)
+        await trio.sleep(4)
+        probing = len(ada.wire.links)
+        await trio.sleep(4)
+        assert ada.client.transport == "polling"
+        assert len(ada.wire.links) == probing - 1
