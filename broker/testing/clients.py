@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
 
 from broker.client.client import Client
+from broker.client.errors import ConnectError
 from broker.client.events import Event
 from broker.client.socket import ClientSocket
 from broker.flow.outbox import Verdict
@@ -46,9 +48,13 @@ class HarnessClient:
 
     async def watch(self) -> None:
         """Note the events, until cancelled."""
-        async for event in self.client:
-            self._events.append(event)
-            self._changed.unpark_all()
+        while True:
+            # An iteration ends with the last namespace; whoever waits for a connection is told of a refusal.
+            with suppress(ConnectError):
+                async for event in self.client:
+                    self._events.append(event)
+                    self._changed.unpark_all()
+            await self._changed.park()
 
     # What it does
 

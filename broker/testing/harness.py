@@ -104,10 +104,7 @@ class Harness:
             async with open_client(self.url, namespaces=(namespace,), **options) as opened:
                 client = HarnessClient(opened, namespace, wire, scope)
                 task_status.started(client)
-                try:
-                    await client.watch()
-                except ConnectError:
-                    await trio.sleep_forever()  # whoever waits for the connection is told of it
+                await client.watch()
 
     async def refused(
         self, message: str, namespace: str = "/", *, transport: Via = "websocket", **options: Any

@@ -46,6 +46,19 @@ async def test_a_client_that_does_not_get_there_is_given_up(harness_factory):
             await harness.connect()
 
 
+@pytest.mark.parametrize("again", ["at once", "later"])
+async def test_a_client_that_was_sent_away_can_be_asked_to_come_back(harness, broker, again):
+    client = await harness.connect()
+    await broker.disconnect_sockets()
+    await client.disconnected("io server disconnect")
+    if again == "later":
+        await trio.sleep(60)
+    client.socket.connect()
+    await client.reconnected()
+    await client.acked("message", "hello", answer="ok")
+    await client.received("message", "hello")
+
+
 @pytest.mark.parametrize("via", VIAS)
 async def test_clients_talk(harness, via):
     first = await harness.connect(transport=via)
