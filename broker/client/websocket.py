@@ -97,7 +97,9 @@ class WebSocketTransport:
             raise transport._failure
         return transport
 
-    async def _carry(self, session_id: str | None, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _carry(  # noqa: ASYNC128 - `_hold` calls it
+        self, session_id: str | None, *, task_status: trio.TaskStatus[None]
+    ) -> None:
         """Hold the connection; whatever goes wrong is noted for those who use it, never raised."""
         with self._scope:
             await self._hold(session_id, task_status)

@@ -102,7 +102,8 @@ async def end(command: list[str], sign: bytes, how: Callable[[Any], Awaitable[No
             await how(process)
             async for chunk in process.stderr:
                 errors += chunk
-            return await process.wait(), errors.decode()
+            code = await process.wait()
+    return code, errors.decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
