@@ -351,9 +351,7 @@ MUTANTS: dict[str, Mutant | Row] = {
         "EIO-SID-5", ADMISSION + "Admission._is_elsewhere", "owner.mark[0] == mark[0]", "True"
     ),
     # Drain
-    "drain-lets-in": Mutant(
-        "DRAIN-1", ADMISSION + "Admission._check_capacity", "self._engine.draining", "False"
-    ),
+    "drain-lets-in": Mutant("DRAIN-1", ADMISSION + "Admission._check_open", "self._engine.draining", "False"),
     "drain-cuts-handlers": Mutant(
         "DRAIN-2", "broker.server.drain:_close_idle", "session.handler.is_idle", "True"
     ),
