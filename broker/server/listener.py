@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import trio
 
 from broker.flow.errors import NotRunning
+from broker.flow.isolation import isolated
 from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
 from broker.transports.socket_websocket import SocketWebSocket
@@ -110,15 +111,11 @@ class Listener:
         """
         accepted.setblocking(False)
         try:
-            if data or self._ssl_context is None:
-                await self._serve_plain(accepted, peer, data)
-            else:
-                await self._serve_tls(accepted, peer, self._ssl_context)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            logger.debug("connection ended: %r", error)
-        except Exception:
-            # One connection must not take the others with it.
-            logger.exception("connection failed")
+            with isolated(_note_failed):  # one connection must not take the others with it
+                if data or self._ssl_context is None:
+                    await self._serve_plain(accepted, peer, data)
+                else:
+                    await self._serve_tls(accepted, peer, self._ssl_context)
         finally:
             if accepted.fileno() >= 0:
                 trio.lowlevel.notify_closing(accepted)
@@ -299,6 +296,13 @@ class Listener:
     async def _refuse(self, reader: _Reader, refused: Refused, headers: tuple[Header, ...]) -> None:
         more = tuple(header for header in refusal_headers(refused) if header[0] == "Retry-After")
         await self._answer(reader, build_refusal(refused, (*more, *headers)))
+
+
+def _note_failed(error: Exception) -> None:
+    if isinstance(error, (OSError, trio.BrokenResourceError, trio.ClosedResourceError)):
+        logger.debug("connection ended: %r", error)
+    else:
+        logger.error("connection failed", exc_info=error)
 
 
 class _SocketReader:

@@ -10,10 +10,21 @@ from typing import Any
 import pytest
 import trio
 
-from broker import Broker, BusError, NotRunning, RedisAdapter
+from broker import Broker, BusError, Limits, NotRunning, RedisAdapter
 from broker.testing.harness import plain_errors
 from tests.broker import carriers
-from tests.peers import PollingPeer, client, http, open_sockets, quick_broker, serving, settled
+from tests.peers import (
+    ENGINE_PATH,
+    HttpPeer,
+    PollingPeer,
+    client,
+    http,
+    open_sockets,
+    quick_broker,
+    serving,
+    settled,
+    upgrade_head,
+)
 
 # -- under a real ASGI server -----------------------------------------------------------------
 
@@ -59,6 +70,37 @@ async def test_asgi_without_lifespan_is_not_open(transport: str) -> None:
         _ = broker._engine.nursery
     async with broker:
         assert broker.is_open
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_an_application_that_fails_while_serve_is_cancelled(
+    caplog: pytest.LogCaptureFixture, transport: str
+) -> None:
+    asked = trio.Event()
+
+    async def clean_up_badly() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise RuntimeError("secret")
+
+    async def ask_elsewhere(request: Any) -> bool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(clean_up_badly)
+            asked.set()
+            await trio.sleep_forever()
+        return True
+
+    asks = [("upgrade", "websocket" if transport == "websocket" else "")]
+    broker = quick_broker(allow_request=ask_elsewhere, limits=Limits(cleanup_timeout=0.1, close_timeout=0.1))
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(broker.serve, "127.0.0.1", 0)
+        peer = await HttpPeer.open(server)
+        await peer.send_raw(upgrade_head(f"{ENGINE_PATH}&transport={transport}", headers=asks))
+        await asked.wait()
+        nursery.cancel_scope.cancel()
+    await peer.abort()
+    assert "RuntimeError: secret" in caplog.text
 
 
 async def test_a_broker_that_closes_during_a_handshake_keeps_no_session() -> None:
