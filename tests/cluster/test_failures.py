@@ -198,6 +198,20 @@ async def test_a_broker_that_is_opened_again_waits_for_no_old_answers(mode: Any)
         assert gaps == []
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_what_is_emitted_while_the_broker_is_not_open_is_not_published(mode: Any) -> None:
+    async with redis_server() as redis, node(redis.url, mode, **PATIENT) as a:
+        broker = Broker(adapter=RedisAdapter(redis.url, mode=mode, **PATIENT))
+        assert broker.emit("too early").unpublished == 1
+        async with broker:
+            assert broker.emit("in time").unpublished == 0
+        assert broker.emit("too late").unpublished == 1
+        async with broker:
+            assert broker.emit("again").unpublished == 0
+            await a.peer.expect('42["in time"]')
+            await a.peer.expect('42["again"]')
+
+
 async def test_many_short_outages_leave_one_connection() -> None:
     async with redis_server() as redis, proxy(redis.port) as way:
         async with node(f"redis://127.0.0.1:{way.port}") as a:

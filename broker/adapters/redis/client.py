@@ -79,6 +79,7 @@ class RedisClient:
         if common is not None and timing.return_timeout > 0:
             self._barrier = Barrier(self.ask, *common, timing.return_timeout)
         self._scope: trio.CancelScope | None = None
+        self._runs = False
         self._lost = 0
         self._lost_cause = ""
         self._lost_since = 0.0
@@ -88,10 +89,12 @@ class RedisClient:
     # Sending
 
     def send(self, *parts: Part) -> bool:
-        """Queue a command whose reply nobody needs; False if there is no room.
+        """Queue a command whose reply nobody needs; False if there is no room, or if it does not run.
 
         It is sent once at most. While the server is away it waits, and after that for the other nodes.
         """
+        if not self._runs:
+            return False
         taken = self._outgoing.offer(Command(write_command(parts)))
         if not taken:
             self._host.events["bus buffer full"] += 1
@@ -159,13 +162,15 @@ class RedisClient:
         Raises:
             BusError: The server cannot be reached when it begins.
         """
-        stream = await self._start()
+        self._runs = True
         try:
+            stream = await self._start()
             async with outliving(lambda: self._stay(stream), self._flush, self._host.limits.close_timeout):
                 task_status.started()
                 await trio.sleep_forever()
         finally:
             # A broker that is opened again must wait for no answers to what was sent before.
+            self._runs = False
             self._give_up()
             self._outgoing = Outgoing(self._host.limits.bus_buffer_bytes)
             self.trouble = _NOT_YET
