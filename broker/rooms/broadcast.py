@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,10 @@ from broker.adapters.errors import BusUnavailable
 from broker.flow.acks import AckWaiter, single_value
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import BrokerError, Disconnected, Unanswered
+from broker.flow.names import check_event, check_rooms
 from broker.flow.outbox import Verdict
 from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from protocol.bus.options import BroadcastOptions
-from protocol.socketio.packet import RESERVED_EVENTS
 
 from .collecting import BroadcastAcks, Collector, note_outcome
 from .fanout import EmitResult
@@ -29,32 +29,6 @@ from .remote import RemoteSocket, remote_socket
 if TYPE_CHECKING:
     from .namespace import Namespace
     from .socket import Socket
-
-
-def check_event(event: str) -> None:
-    """Refuse an event name that the protocol keeps to itself. Spec: SIO-EVT-3.
-
-    Raises:
-        TypeError: It is no text.
-        ValueError: It is reserved.
-    """
-    if not isinstance(event, str):
-        raise TypeError(f"an event name is a str, not {type(event).__name__}")
-    if event in RESERVED_EVENTS:
-        raise ValueError(f"{event!r} is a reserved event name")
-
-
-def check_rooms(rooms: Iterable[Any]) -> None:
-    """Refuse what cannot be a room name.
-
-    Raises:
-        TypeError: A name is no text; several rooms are several arguments, not a list.
-    """
-    for room in rooms:
-        if not isinstance(room, str):
-            raise TypeError(
-                f"a room is a str, not {type(room).__name__}; give several rooms as several arguments"
-            )
 
 
 SOCKET_ID_LENGTH = 20  # characters; rooms of this length are taken for sockets where it matters

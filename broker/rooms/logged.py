@@ -12,13 +12,14 @@ from broker.adapters.event_log import LogEntry
 from broker.adapters.recovery_store import StoredSession
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import ConnectRefused
+from broker.flow.names import check_event
 from broker.flow.outbox import Verdict
 from broker.flow.overflow import Policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
 from protocol.recovery import RECOVERABLE, START, Offset
 
-from .broadcast import Broadcast, check_event
+from .broadcast import Broadcast
 from .fanout import EmitResult
 from .identity import CHANGED_CODE, without_user
 from .socket import Socket

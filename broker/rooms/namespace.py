@@ -17,12 +17,13 @@ from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import BrokerError, ConnectRefused, EventError
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.isolation import isolated
+from broker.flow.names import check_event
 from broker.flow.overflow import Policy
 from protocol import DisconnectReason
 from protocol.bus.options import BroadcastOptions
 from protocol.recovery import Offset
 
-from .broadcast import Broadcast, check_event
+from .broadcast import Broadcast
 from .fanout import FanOut
 from .history import RoomHistory
 from .index import RoomEvent, RoomIndex

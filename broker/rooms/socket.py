@@ -12,13 +12,14 @@ from broker.flow.acks import AckTable
 from broker.flow.encoded import EncodedMessage
 from broker.flow.errors import Disconnected
 from broker.flow.isolation import isolated
+from broker.flow.names import check_event, check_rooms
 from broker.flow.outbox import Verdict
 from broker.flow.overflow import OverflowPolicy, Policy, make_policy
 from broker.flow.request import Handshake
 from protocol import DisconnectReason
 from protocol.recovery import RecoveryRefusal
 
-from .broadcast import Broadcast, Direct, call_one, check_event, check_rooms
+from .broadcast import Broadcast, Direct, call_one
 from .identity import USER_ROOM, Identified
 from .remote import RemoteSocket
 

@@ -12,11 +12,11 @@ from typing import Any, Generic, Self, TypeVar
 import trio
 
 from broker.adapters.base import BusHost
+from broker.flow.names import check_event, check_rooms
 from broker.flow.overflow import OverflowPolicy, make_policy
 from protocol.bus.channels import SubscriptionMode
 from protocol.bus.emitting import Command, Emission
 from protocol.limits import Limits
-from protocol.socketio.packet import RESERVED_EVENTS
 
 from .adapter import plain_error
 from .address import parse_url
@@ -26,20 +26,6 @@ from .settings import Mode, check_choice, check_packages
 from .timing import Timing
 
 Way = TypeVar("Way", BlockingConnection, RedisClient)
-
-
-def _checked(rooms: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse what would be a room on no node.
-
-    Raises:
-        TypeError: A name is no text; several rooms are several arguments, not a list.
-    """
-    for room in rooms:
-        if not isinstance(room, str):
-            raise TypeError(
-                f"a room is a str, not {type(room).__name__}; give several rooms as several arguments"
-            )
-    return rooms
 
 
 class _Choosing(Generic[Way]):
@@ -60,7 +46,8 @@ class _Choosing(Generic[Way]):
 
     def to(self, *rooms: str) -> Self:
         """Add rooms to send to; the id of a socket is one."""
-        return self._with(self._emission.narrowed(_checked(rooms)))
+        check_rooms(rooms)
+        return self._with(self._emission.narrowed(rooms))
 
     def in_(self, *rooms: str) -> Self:
         """Add rooms to send to; the same as `to`."""
@@ -68,7 +55,8 @@ class _Choosing(Generic[Way]):
 
     def except_(self, *rooms: str) -> Self:
         """Leave out everyone in these rooms."""
-        return self._with(self._emission.narrowed((), _checked(rooms)))
+        check_rooms(rooms)
+        return self._with(self._emission.narrowed((), rooms))
 
     @property
     def volatile(self) -> Self:
@@ -86,10 +74,7 @@ class _Choosing(Generic[Way]):
         return self._with(self._emission.narrowed(overflow=make_policy(policy, key).to_wire()))
 
     def _event(self, event: str, args: tuple[Any, ...]) -> Command:
-        if not isinstance(event, str):
-            raise TypeError(f"an event name is a str, not {type(event).__name__}")
-        if event in RESERVED_EVENTS:
-            raise ValueError(f"{event!r} is a reserved event name")
+        check_event(event)
         return self._emission.emit((event, *args))
 
 
@@ -166,11 +151,13 @@ class Emitter(_Choosing[BlockingConnection]):
 
     def sockets_join(self, *rooms: str) -> None:
         """Put everyone chosen into rooms."""
-        self._way.ask(*self._emission.join(_checked(rooms)))
+        check_rooms(rooms)
+        self._way.ask(*self._emission.join(rooms))
 
     def sockets_leave(self, *rooms: str) -> None:
         """Take everyone chosen out of rooms."""
-        self._way.ask(*self._emission.leave(_checked(rooms)))
+        check_rooms(rooms)
+        self._way.ask(*self._emission.leave(rooms))
 
     def disconnect_sockets(self, close: bool = False) -> None:
         """Make everyone chosen leave the namespace, or close their sessions."""
@@ -193,11 +180,13 @@ class TrioEmitter(_Choosing[RedisClient]):
 
     async def sockets_join(self, *rooms: str) -> None:
         """Put everyone chosen into rooms."""
-        await self._way.ask(*self._emission.join(_checked(rooms)))
+        check_rooms(rooms)
+        await self._way.ask(*self._emission.join(rooms))
 
     async def sockets_leave(self, *rooms: str) -> None:
         """Take everyone chosen out of rooms."""
-        await self._way.ask(*self._emission.leave(_checked(rooms)))
+        check_rooms(rooms)
+        await self._way.ask(*self._emission.leave(rooms))
 
     async def disconnect_sockets(self, close: bool = False) -> None:
         """Make everyone chosen leave the namespace, or close their sessions."""
