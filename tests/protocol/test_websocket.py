@@ -357,6 +357,13 @@ def test_a_flood_is_read_in_parts() -> None:
     assert len(frames.feed(frame[3:])) == 1
 
 
+def test_a_part_that_holds_all_leaves_nothing() -> None:
+    frames = reader()
+    assert len(frames.feed(client_frame(PING, b"p") * FRAMES_PER_FEED)) == FRAMES_PER_FEED
+    assert not frames.unread
+    assert not frames.mid_frame
+
+
 def test_frames_that_complete_nothing_count_too() -> None:
     frames = reader(fragments=1_000)
     assert frames.feed(client_frame(0x01) + client_frame(0x00) * FRAMES_PER_FEED) == []
