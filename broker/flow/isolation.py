@@ -19,8 +19,13 @@ def isolated(failed: Callable[[Exception], Any]) -> Iterator[None]:
     except Exception as error:
         failed(error)
     except BaseExceptionGroup as group:
-        failure, rest = group.split(Exception)
-        if failure is not None:
-            failed(failure)
-        assert rest is not None  # a group of nothing but `Exception`s is one itself
-        raise rest from None
+        raise without_failure(group, failed) from None
+
+
+def without_failure(group: BaseExceptionGroup[Any], failed: Callable[[Exception], Any]) -> BaseException:
+    """Hand what is no cancellation in a group to `failed`; return what is one, to be raised."""
+    failure, rest = group.split(Exception)
+    if failure is not None:
+        failed(failure)
+    assert rest is not None  # a group of nothing but `Exception`s is one itself
+    return rest

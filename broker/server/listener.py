@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import trio
 
 from broker.flow.errors import NotRunning
-from broker.flow.isolation import isolated
+from broker.flow.isolation import without_failure
 from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
 from broker.transports.socket_websocket import SocketWebSocket
@@ -110,12 +110,16 @@ class Listener:
                 it has just been accepted.
         """
         accepted.setblocking(False)
+        # One connection must not take the others with it. `isolated` would weigh half a KiB in each of them.
         try:
-            with isolated(_note_failed):  # one connection must not take the others with it
-                if data or self._ssl_context is None:
-                    await self._serve_plain(accepted, peer, data)
-                else:
-                    await self._serve_tls(accepted, peer, self._ssl_context)
+            if data or self._ssl_context is None:
+                await self._serve_plain(accepted, peer, data)
+            else:
+                await self._serve_tls(accepted, peer, self._ssl_context)
+        except Exception as error:
+            _note_failed(error)
+        except BaseExceptionGroup as group:
+            raise without_failure(group, _note_failed) from None
         finally:
             if accepted.fileno() >= 0:
                 trio.lowlevel.notify_closing(accepted)
