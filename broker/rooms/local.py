@@ -203,7 +203,7 @@ class LocalSide:
 
     def _may_run(self) -> bool:
         engine = self._namespace.engine
-        if not engine.is_running:
+        if not engine.is_open:
             return False  # the bus sends its last when all else has ended
         if self._running < engine.limits.bus_tasks:
             return True

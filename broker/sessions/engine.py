@@ -117,11 +117,6 @@ class Engine:
             raise NotRunning("the broker is not open; use `async with broker` or `broker.serve`")
         return self._nursery
 
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a server scope."""
-        return self._nursery is not None
-
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Hold the server scope until cancelled; then end every session."""
         try:
