@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import trio
 from attrs import frozen
 
+from broker.transports.tcp_progress import under_tls
+
 BACKLOG = 4_096
 OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 PAUSE_WITHOUT_FILES = 0.1  # seconds until an accept that found no descriptor is tried again
@@ -165,7 +167,7 @@ def describe_server(listening: Sequence[socket.socket], scheme: str) -> Server:
 
 def peer_of(stream: trio.abc.Stream) -> str:
     """Return the address of the peer of a TCP stream, TLS or not; empty for any other."""
-    tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    tcp = under_tls(stream)
     if not isinstance(tcp, trio.SocketStream):
         return ""
     try:

@@ -16,6 +16,7 @@ from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
 from broker.transports.socket_websocket import SocketWebSocket
 from broker.transports.stream_websocket import StreamWebSocket
+from broker.transports.tcp_progress import under_tls
 from protocol import Refusal, Refused
 from protocol.http_head import (
     HEAD_END,
@@ -358,7 +359,7 @@ class _StreamReader:
 
     async def linger(self) -> None:
         """Stop sending, and read on until the peer has closed; on a stream that can be half closed."""
-        stream = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        stream = under_tls(self._stream)
         if not isinstance(stream, trio.abc.HalfCloseableStream):
             return
         await stream.send_eof()

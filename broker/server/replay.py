@@ -6,7 +6,7 @@ import socket
 
 import trio
 
-from broker.transports.tcp_progress import bound_unsent
+from broker.transports.tcp_progress import bound_unsent, under_tls
 from protocol import Limits
 
 _UNSENT_BYTES = 65_536  # that the kernel holds; on a slow line more would outlast the deadline of a PONG
@@ -136,7 +136,7 @@ class TLSReplayStream(ReplayStream):
         close_timeout: float,
         protocol: str | None = None,
     ) -> None:
-        inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        inner = under_tls(stream)
         super().__init__(stream, read, write_timeout, close_timeout)
         self.socket = getattr(inner, "socket", None) or _Addressless()
         self._protocol = protocol
@@ -161,7 +161,7 @@ def replay(stream: trio.abc.Stream, read: bytes, limits: Limits, *, secure: bool
     Hypercorn writes what the kernel takes, which is megabytes: a large response would be written long before
     a slow client has it, and the client be given up meanwhile. Spec: EIO-HB-9.
     """
-    tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    tcp = under_tls(stream)
     if isinstance(tcp, trio.SocketStream):
         bound_unsent(tcp.socket, _UNSENT_BYTES)
     if not secure:

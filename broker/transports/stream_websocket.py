@@ -14,7 +14,7 @@ from protocol.websocket import FrameReader, Received, build_close
 
 from .base import PushTransport, TransportEnded
 from .framed import frame_base64, frame_plain, stream_ended
-from .tcp_progress import PingDelivery
+from .tcp_progress import PingDelivery, under_tls
 
 _PIECE_BYTES = 16_384  # what has `write_timeout` to be taken; the size of a record of TLS
 
@@ -38,7 +38,7 @@ class StreamWebSocket(PushTransport):
         self._reader = FrameReader(max_payload_bytes, limits, rest)
         self._base64 = base64
         self._broken = False
-        tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        tcp = under_tls(stream)
         self._ping = PingDelivery(tcp.socket) if isinstance(tcp, trio.SocketStream) else None
 
     @property

@@ -7,6 +7,8 @@ import struct
 import sys
 from typing import Protocol
 
+import trio
+
 if sys.platform == "linux":
     import fcntl
     import termios
@@ -34,6 +36,11 @@ class Asked(Protocol):
 
     def setsockopt(self, level: int, optname: int, value: int, /) -> None:
         """Set an option."""
+
+
+def under_tls(stream: trio.abc.Stream) -> trio.abc.Stream:
+    """Return what TLS runs on; the stream itself if it is not TLS."""
+    return stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
 
 
 class PingDelivery:
