@@ -19,6 +19,7 @@ from protocol.recovery import START, Offset, RecoveryRefusal, is_addressed, pars
 
 from .client import RedisClient
 from .session_record import SessionRecord, read_record, write_record
+from .stream_reader import oldest_entry
 
 logger = logging.getLogger(__name__)
 
@@ -308,8 +309,8 @@ class RedisSessions:
         if len(events) > self._host.limits.outbox_messages:
             return None
         # Looked at last: meanwhile it may have been trimmed.
-        oldest = await self._client.ask("XRANGE", self._stream, "-", "+", "COUNT", 1)
-        return events if oldest and _read_offset(oldest[0][0]) <= after else None
+        oldest = await oldest_entry(self._client, self._stream)
+        return events if oldest is not None and _read_offset(oldest) <= after else None
 
     def _event(self, offset: Offset, fields: Sequence[bytes], session: StoredSession) -> StoredEvent | None:
         """Read an event; None if it is none, or not for the session: of those there may be very many."""

@@ -113,8 +113,10 @@ class StreamReader:
 
     async def _is_held(self) -> bool:
         """Tell whether nothing behind the last entry that was read has been trimmed."""
-        oldest = await self._client.ask("XRANGE", self._stream, "-", "+", "COUNT", 1)
-        return self._last == _START or not oldest or _numbers(oldest[0][0]) <= _numbers(self._last)
+        if self._last == _START:
+            return True
+        oldest = await oldest_entry(self._client, self._stream)
+        return oldest is None or _numbers(oldest) <= _numbers(self._last)
 
     def _hand_on(self, entry_id: bytes, fields: Sequence[bytes]) -> None:
         if sum(map(len, fields)) > self._host.limits.bus_message_bytes:
@@ -148,6 +150,12 @@ class StreamReader:
             self._last = _START  # another stream under the same name: what is in it is new
             return False
         return bool(await self._client.ask("XRANGE", self._stream, self._last, self._last))
+
+
+async def oldest_entry(client: RedisClient, stream: str) -> bytes | None:
+    """Return the id of the oldest entry that a stream holds; None if it holds none."""
+    found = await client.ask("XRANGE", stream, "-", "+", "COUNT", 1)
+    return bytes(found[0][0]) if found else None
 
 
 def _numbers(entry_id: bytes) -> tuple[int, int]:
