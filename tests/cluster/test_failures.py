@@ -15,7 +15,7 @@ from broker import Broker, BusUnavailable, ConfigError, Gap, Limits, RedisAdapte
 from tests.peers import RawWebSocket, client, serving
 
 from .faults import proxy
-from .nodes import free_port, needs_redis, redis_server
+from .nodes import RedisServer, free_port, needs_redis, redis_server
 
 pytestmark = needs_redis
 QUICK: dict[str, Any] = {"ping_interval": 0.1, "ping_timeout": 0.4, "connect_timeout": 0.4}
@@ -77,10 +77,21 @@ async def until_linked(a: Node, b: Node) -> None:
                     break
 
 
+@asynccontextmanager
+async def linked(mode: str, **options: Any) -> AsyncIterator[tuple[RedisServer, Node, Node]]:
+    """Run a Redis server and two nodes that hear each other."""
+    async with (
+        redis_server() as redis,
+        node(redis.url, mode, **options) as a,
+        node(redis.url, mode, **options) as b,
+    ):
+        await until_linked(a, b)
+        yield redis, a, b
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_redis_is_stopped_and_comes_back_empty(mode: str) -> None:
-    async with redis_server() as redis, node(redis.url, mode) as a, node(redis.url, mode) as b:
-        await until_linked(a, b)
+    async with linked(mode) as (redis, a, b):
         await redis.stop()
         await until(lambda: a.trouble and b.trouble)
         assert a.broker.local.emit("here", 1).queued == 1
@@ -129,12 +140,7 @@ async def test_several_streams(namespace: str) -> None:
 
 async def test_what_a_stream_let_go_before_it_was_read_is_reported() -> None:
     """The trimming overtakes a node that is slower than the others send, though its connection stands."""
-    async with (
-        redis_server() as redis,
-        node(redis.url, "streams", **PATIENT) as a,
-        node(redis.url, "streams", **PATIENT) as b,
-    ):
-        await until_linked(a, b)
+    async with linked("streams", **PATIENT) as (redis, a, b):
         add = (
             "for number = 1, tonumber(ARGV[1]) do redis.call('XADD', KEYS[1], 'MAXLEN', 200, '*',"
             " 'uid', 'u', 'nsp', '/', 'type', '2') end"
@@ -151,8 +157,7 @@ async def test_what_a_stream_let_go_before_it_was_read_is_reported() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_redis_hangs(mode: str) -> None:
-    async with redis_server() as redis, node(redis.url, mode) as a, node(redis.url, mode) as b:
-        await until_linked(a, b)
+    async with linked(mode) as (redis, a, b):
         before = await redis.ask("CLIENT", "LIST")
         redis.hang()
         started = trio.current_time()
@@ -265,12 +270,7 @@ async def test_publications_that_nobody_confirmed_are_reported() -> None:
 
 
 async def test_publications_that_redis_refuses_are_reported() -> None:
-    async with (
-        redis_server() as redis,
-        node(redis.url, "streams", **PATIENT) as a,
-        node(redis.url, "streams", **PATIENT) as b,
-    ):
-        await until_linked(a, b)
+    async with linked("streams", **PATIENT) as (redis, a, b):
         await redis.ask("CONFIG", "SET", "maxmemory", "1")
         for number in range(3):
             a.broker.emit("no room", number)

@@ -119,7 +119,7 @@ async def test_a_start_that_fails_is_tried_again_and_leaves_the_others_alone(
 
     async def body(running: Running) -> None:
         first = running.pids[0]
-        while 1 not in running.pids or "cannot be started" not in caplog.text:  # noqa: ASYNC110 - as above
+        while 1 not in running.pids or "cannot be started" not in caplog.text:  # noqa: ASYNC110 - nobody is told
             await trio.sleep(0.01)
         assert running.pids[0] == first
         await terminate(running)
