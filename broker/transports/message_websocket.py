@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Any
 
+import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
 from broker.flow.encoded import EncodedMessage
@@ -32,6 +34,22 @@ class MessageWebSocket(PushTransport):
         super().__init__(limits.write_timeout)
         self._max_bytes = max_payload_bytes
         self._base64 = base64
+        self._taken_by = -inf
+        self._delayed = False
+
+    def expect_pong(self) -> None:
+        """Note that a PING is about to be offered."""
+        self._delayed = False
+
+    def delays_ping(self) -> bool:
+        """Tell whether a write is under way, or the peer may still be at its end, or may have come there just now.
+
+        Nobody here can ask the kernel, which holds megabytes. So the peer has as long for what is left of a write as
+        the write took, and then one timeout to answer.
+        """
+        before = self._delayed
+        self._delayed = super().delays_ping() or trio.current_time() < self._taken_by
+        return before or self._delayed
 
     @abstractmethod
     async def receive_message(self) -> str | bytes:
@@ -60,6 +78,7 @@ class MessageWebSocket(PushTransport):
 
     async def write(self, messages: Sequence[EncodedMessage]) -> None:
         """Send messages one by one."""
+        began = trio.current_time()
         for message in messages:
             self.moved(message.size)
             if message.text:
@@ -67,6 +86,8 @@ class MessageWebSocket(PushTransport):
             for attachment in message.attachments:
                 await self.send_message(encode_binary(attachment).decode() if self._base64 else attachment)
             self.written += 1
+        ended = trio.current_time()
+        self._taken_by = max(self._taken_by, ended + (ended - began))
 
     def abort(self) -> None:
         """Do nothing: whoever serves the WebSocket closes it."""

@@ -164,6 +164,69 @@ async def test_who_polls_on_and_answers_no_ping_has_no_more_time() -> None:
         assert ends[0][1] - start == pytest.approx(15.0, abs=0.01)
 
 
+class SlowCarrier:
+    """An ASGI server's WebSocket whose kernel is full: to hand over a large message takes 8 s.
+
+    Args:
+        rest: Seconds after which the peer has what is left in the kernel then.
+        answers: Whether the peer answers the first PING.
+    """
+
+    def __init__(self, rest: float, *, answers: bool) -> None:
+        self.to_broker, self.receive = trio.open_memory_channel[dict[str, Any]](10)
+        self.to_broker.send_nowait({"type": "websocket.connect"})
+        self.to_broker.send_nowait({"type": "websocket.receive", "text": "40"})
+        self._rest = rest
+        self._free_at = 0.0
+        self._ping = trio.Event()
+        self._answers = answers
+
+    async def send(self, event: dict[str, Any]) -> None:
+        text = event.get("text", "")
+        if len(text) > 1_000:
+            await trio.sleep(8.0)
+            self._free_at = trio.current_time() + self._rest
+        if text == "2" and self._answers:
+            self._ping.set()
+
+    async def _answer(self) -> None:
+        await self._ping.wait()
+        await trio.sleep_until(self._free_at)
+        await self.to_broker.send({"type": "websocket.receive", "text": "3"})
+
+    async def talk(self, broker: Broker) -> None:
+        """Serve the WebSocket, whose peer answers one PING."""
+        scope = {
+            "type": "websocket",
+            "path": "/socket.io/",
+            "query_string": b"EIO=4&transport=websocket",
+            "headers": [(b"host", b"localhost")],
+            "client": ("127.0.0.1", 1),
+        }
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer)
+            await broker.asgi()(scope, self.receive.receive, self.send)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("answers", "ended_at"), [(True, 37.5), (False, 30.0)])
+@virtual
+async def test_a_large_message_that_somebody_else_writes_ends_nobody(
+    answers: bool, ended_at: float
+) -> None:
+    """The PING due at 10 s is handed over at 17 s, and may reach the peer as much later as that took."""
+    broker, ends = beating(10.0, 5.0)
+    carrier = SlowCarrier(5.5, answers=answers)
+    async with broker, trio.open_nursery() as nursery:
+        start = trio.current_time()
+        nursery.start_soon(carrier.talk, broker)
+        await trio.sleep(9.0)
+        broker.emit("large", "x" * 1_000_000)
+        await trio.sleep(30.0)
+        assert [at - start for _, at in ends] == [pytest.approx(ended_at)]
+        nursery.cancel_scope.cancel()
+
+
 @both
 @virtual
 async def test_a_ping_overtakes_what_waits(transport: str) -> None:
