@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -94,10 +95,15 @@ def parse_head(data: bytes, limits: Limits) -> RequestHead | Refused:
     )
 
 
+def choose_subprotocol(offered: Sequence[str]) -> str | None:
+    """Choose one of the subprotocols that a client offers: the first. Spec: WS-1."""
+    return next(filter(None, offered), None)
+
+
 def accept_websocket(head: bytes, headers: tuple[Header, ...]) -> bytes | Refused:
     """Answer a WebSocket handshake. Spec: WS-1.
 
-    No extension and no subprotocol is agreed to.
+    No extension is agreed to.
 
     Args:
         head: The request head as it came, up to and with the empty line.
@@ -112,10 +118,12 @@ def accept_websocket(head: bytes, headers: tuple[Header, ...]) -> bytes | Refuse
     handshake = H11Handshake(ConnectionType.SERVER)
     try:
         handshake.receive_data(head)
-        if not any(isinstance(event, Request) for event in handshake.events()):
+        opening = next((event for event in handshake.events() if isinstance(event, Request)), None)
+        if opening is None:
             return Refused(Refusal.BAD_HTTP, "the WebSocket handshake is incomplete")
         extra = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        return handshake.send(AcceptConnection(extra_headers=extra))
+        subprotocol = choose_subprotocol(opening.subprotocols)
+        return handshake.send(AcceptConnection(subprotocol=subprotocol, extra_headers=extra))
     except (LocalProtocolError, RemoteProtocolError) as error:
         return Refused(Refusal.BAD_HTTP, str(error))
     except (ValueError, AssertionError):

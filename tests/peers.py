@@ -528,6 +528,11 @@ class BareWebSocket:
         peer = await HttpPeer.open(where)
         target = f"{path}&transport=websocket" + (f"&sid={sid}" if sid else "")
         await peer.send_raw(upgrade_head(target, peer.authority, headers) + extra)
+        return await cls.answered(peer)
+
+    @classmethod
+    async def answered(cls, peer: HttpPeer) -> Self:
+        """Read the answer to a handshake; the rest of the connection is a WebSocket."""
         data = b""
         with trio.fail_after(DEADLINE):
             while b"\r\n\r\n" not in data:

@@ -14,7 +14,7 @@ from broker.sessions.session import Session
 from broker.transports.message_websocket import ASGIWebSocket
 from broker.transports.polling import Flight
 from protocol import Refused
-from protocol.http_head import Header
+from protocol.http_head import Header, choose_subprotocol
 from protocol.jsontext import dump
 
 from .admission import Admission, refusal_headers
@@ -77,7 +77,7 @@ class BrokerASGI:
             await self._other(scope, receive, send)
         elif scope["type"] == "websocket":
             if not await self._forward_websocket(scope, receive, send):
-                await self._websocket(_request(scope, self), receive, send)
+                await self._websocket(scope, receive, send)
         else:
             self._open_requests += 1
             try:
@@ -154,7 +154,8 @@ class BrokerASGI:
             return refusal_response(outcome)
         return outcome
 
-    async def _websocket(self, request: HttpRequest, receive: Receive, send: Send) -> None:
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = _request(scope, self)
         await receive()  # websocket.connect
         target, session_id = await self._admission.admit_websocket(request)
         headers = self._admission.answer_headers(request, initial=isinstance(target, Opening))
@@ -163,7 +164,13 @@ class BrokerASGI:
         if isinstance(target, HttpResponse):
             await _deny(send, target, headers)
             return
-        await send({"type": "websocket.accept", "headers": _encode_headers(headers)})
+        await send(
+            {
+                "type": "websocket.accept",
+                "subprotocol": choose_subprotocol(scope.get("subprotocols", ())),
+                "headers": _encode_headers(headers),
+            }
+        )
         transport = ASGIWebSocket(
             receive,
             send,

@@ -81,7 +81,7 @@ async def _carry(
         with trio.fail_after(engine.limits.header_timeout):
             websocket = await _shake_hands(nursery, engine, stream, scope)
         headers = [one for one in websocket.handshake_headers if not one[0].startswith(_NOT_RETURNED)]
-        await send({"type": "websocket.accept", "headers": headers})
+        await send({"type": "websocket.accept", "subprotocol": websocket.subprotocol, "headers": headers})
         nursery.start_soon(_carry_to_owner, websocket, receive, engine.limits.write_timeout)
         await _carry_to_client(websocket, send)
         nursery.cancel_scope.cancel()
@@ -97,6 +97,7 @@ async def _shake_hands(
         stream,
         host.decode("latin-1"),
         target_of(scope).decode("latin-1"),
+        subprotocols=scope.get("subprotocols"),
         extra_headers=[one for one in scope["headers"] if not one[0].startswith(_OWN_HEADERS)],
         message_queue_size=_QUEUE,
         max_message_size=engine.limits.outbox_hard_bytes + engine.settings.max_payload_bytes,

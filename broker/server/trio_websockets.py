@@ -13,7 +13,7 @@ from broker.flow.request import HttpRequest, Opening
 from broker.sessions.engine import Engine
 from broker.transports.message_websocket import TrioWebSocket
 from protocol import CloseCode, Refused
-from protocol.http_head import Header
+from protocol.http_head import Header, choose_subprotocol
 
 from .admission import Admission
 from .asgi import refusal_response
@@ -42,7 +42,8 @@ async def serve_trio_websocket(
                 await _refuse(websocket, target, headers)
             return
         if isinstance(websocket, WebSocketRequest):
-            websocket = await websocket.accept(extra_headers=_encode(headers))
+            subprotocol = choose_subprotocol(websocket.proposed_subprotocols)
+            websocket = await websocket.accept(subprotocol=subprotocol, extra_headers=_encode(headers))
     except ConnectionClosed as closed:
         logger.debug("a client left before it was answered: %r", closed)
         return

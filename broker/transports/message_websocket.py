@@ -42,10 +42,10 @@ class MessageWebSocket(PushTransport):
         self._delayed = False
 
     def delays_ping(self) -> bool:
-        """Tell whether a write is under way, or the peer may still be at its end, or may have come there just now.
+        """Tell whether a write is under way, or the peer may be at its end still, or was just now.
 
-        Nobody here can ask the kernel, which holds megabytes. So the peer has as long for what is left of a write as
-        the write took, and then one timeout to answer.
+        Nobody here can ask the kernel, which holds megabytes. So the peer has as long for what is left of
+        a write as the write took, and then one timeout to answer.
         """
         before = self._delayed
         self._delayed = super().delays_ping() or trio.current_time() < self._taken_by

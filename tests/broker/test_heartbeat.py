@@ -211,9 +211,7 @@ class SlowCarrier:
 
 @pytest.mark.parametrize(("answers", "ended_at"), [(True, 37.5), (False, 30.0)])
 @virtual
-async def test_a_large_message_that_somebody_else_writes_ends_nobody(
-    answers: bool, ended_at: float
-) -> None:
+async def test_a_large_message_that_somebody_else_writes_ends_nobody(answers: bool, ended_at: float) -> None:
     """The PING due at 10 s is handed over at 17 s, and may reach the peer as much later as that took."""
     broker, ends = beating(10.0, 5.0)
     carrier = SlowCarrier(5.5, answers=answers)

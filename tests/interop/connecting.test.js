@@ -28,6 +28,13 @@ check("auth, query, headers and address reach the handshake", async () => {
   assert.equal(known.address, "127.0.0.1");
 });
 
+// As in a browser, a client that offers some takes no connection for which none is chosen.
+check("a client that offers subprotocols", async () => {
+  const socket = await connect("/", { protocols: ["chat", "superchat"] });
+  await settled(socket);
+  assert.equal(socket.io.engine.transport.name, mode === "upgrade" ? "websocket" : mode);
+});
+
 check("auth given by a function", async () => {
   const socket = await connect("/", { auth: (give) => give({ token: "late" }) });
   assert.deepEqual((await ask(socket, "handshake"))[0].auth, { token: "late" });

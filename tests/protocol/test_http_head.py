@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from time import perf_counter
 
 import pytest
@@ -122,7 +123,7 @@ def test_cve_2024_37890_more_than_2000_headers() -> None:
     assert refused(request({**many, **WEBSOCKET})).refusal is Refusal.HEAD_TOO_LARGE
 
 
-def test_websocket_is_accepted_without_extension_and_subprotocol() -> None:
+def test_websocket_is_accepted_without_extension() -> None:
     offered = {
         **WEBSOCKET,
         "Sec-WebSocket-Extensions": "permessage-deflate",
@@ -135,7 +136,22 @@ def test_websocket_is_accepted_without_extension_and_subprotocol() -> None:
     assert b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=" in head
     assert b"set-cookie: io=1\r\n" in head
     assert b"extensions" not in head
-    assert b"protocol:" not in head
+    assert head.count(b"protocol:") == head.count(b"sec-websocket-protocol: a\r\n") == 1
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [("", None), (", ,", None), (" b ,a", b"b"), (",a", b"a")])
+def test_the_first_subprotocol_is_chosen(offered: str, chosen: bytes | None) -> None:
+    answer = accept_websocket(request({**WEBSOCKET, "Sec-WebSocket-Protocol": offered}), ())
+    assert isinstance(answer, bytes)
+    found = re.findall(rb"sec-websocket-protocol: *([^\r]*)\r\n", answer, re.IGNORECASE)
+    assert found == ([] if chosen is None else [chosen])
+
+
+@pytest.mark.parametrize("offered", ["caf\xe9", "\xff"])
+def test_a_subprotocol_that_is_not_ascii_is_refused(offered: str) -> None:
+    answer = accept_websocket(request({**WEBSOCKET, "Sec-WebSocket-Protocol": offered}), ())
+    assert isinstance(answer, Refused)
+    assert answer.refusal is Refusal.BAD_HTTP
 
 
 def test_wsproto_as_client_takes_the_answer() -> None:

@@ -18,7 +18,6 @@ from tests.peers import (
     BareWebSocket,
     HttpPeer,
     PollingPeer,
-    Response,
     http,
     upgrade_head,
     websocket,
@@ -106,8 +105,11 @@ async def test_an_upgrade_on_a_connection_that_stays_open() -> None:
         target = f"{ENGINE_PATH}&transport=websocket&sid={session.sid}"
         async with await HttpPeer.open(second.door) as peer:
             assert (await peer.request("GET", "/")).status == 404
-            await peer.send_raw(upgrade_head(target, peer.authority))
-            bare = await _switched(peer)
+            offer = ("Sec-WebSocket-Protocol", "chat, superchat")
+            await peer.send_raw(upgrade_head(target, peer.authority, [offer]))
+            bare = await BareWebSocket.answered(peer)
+            assert bare.answer.status == 101
+            assert bare.answer.header("sec-websocket-protocol") == "chat"
             await bare.send_frame(1, b"2probe")
             frame = await bare.receive_frame()
             assert frame is not None
@@ -131,16 +133,6 @@ async def test_a_refused_upgrade_on_a_connection_that_stays_open() -> None:
             await peer.send_raw(upgrade_head(target, peer.authority, [("Origin", "https://evil.example")]))
             answer = await peer.receive()
             assert (answer.status, answer.json["code"]) == (403, 100)
-
-
-async def _switched(peer: HttpPeer) -> BareWebSocket:
-    """Read the answer to a handshake; the rest of the connection is a WebSocket."""
-    data = b""
-    with trio.fail_after(5):
-        while b"\r\n\r\n" not in data:
-            data += await peer.stream.receive_some()
-    assert data.startswith(b"HTTP/1.1 101 ")
-    return BareWebSocket(peer, Response(101, [], b""), data.partition(b"\r\n\r\n")[2])
 
 
 @both_ways

@@ -30,10 +30,13 @@ async def no_extension(lab: ServerLab) -> None:
     expect_equal(peer.answered.header("sec-websocket-extensions"), None, "Sec-WebSocket-Extensions")
 
 
-@CASES.case("websocket/no-subprotocol", "WS-1")
-async def no_subprotocol(lab: ServerLab) -> None:
-    """The server agrees to no subprotocol."""
+@CASES.case("websocket/subprotocol", "WS-1")
+async def subprotocol(lab: ServerLab) -> None:
+    """Of the subprotocols offered the first is chosen, and none if none is offered."""
     peer = await lab.websocket(headers=[("Sec-WebSocket-Protocol", "chat, superchat")])
+    peer.answered_101()
+    expect_equal(peer.answered.header("sec-websocket-protocol"), "chat", "Sec-WebSocket-Protocol")
+    peer = await lab.websocket()
     peer.answered_101()
     expect_equal(peer.answered.header("sec-websocket-protocol"), None, "Sec-WebSocket-Protocol")
 

@@ -435,6 +435,16 @@ async def test_what_the_application_sees_of_the_peer(carrier: Carrier) -> None:
         assert handshake.query == {"EIO": "4", "transport": "websocket"}
 
 
+@pytest.mark.parametrize("carrier", [one for one in carriers.ALL if one is not carriers.accepted])
+async def test_the_first_subprotocol_is_chosen(carrier: Carrier) -> None:
+    async with carrier(patient_broker()) as door:
+        for offer, chosen in (("chat, superchat", "chat"), ("", None)):
+            async with await BareWebSocket.open(door, headers=[("Sec-WebSocket-Protocol", offer)]) as bare:
+                assert bare.answer.status == 101
+                assert bare.answer.header("sec-websocket-protocol") == chosen
+        await settled()
+
+
 @pytest.mark.parametrize("carrier", [*carriers.WITH_POLLING, carriers.requested])
 async def test_header_hooks(carrier: Carrier) -> None:
     broker = patient_broker()

@@ -16,7 +16,6 @@ FRAME_CASES = (
     "websocket/good-before-bad",
     "websocket/abrupt-end",
     "websocket/close-answered",
-    "websocket/no-subprotocol",
     "websocket/no-extension",
     "limit/begun-message",
     "limit/rate/exceeded/control-frames",
