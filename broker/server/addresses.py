@@ -6,8 +6,8 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import trio
 from attrs import frozen
@@ -37,8 +37,9 @@ class Server:
         return self.urls[0]
 
 
-def open_listeners(host: str | None, port: int, bind: tuple[str, ...]) -> list[socket.socket]:
-    """Open listening sockets.
+@contextmanager
+def open_listeners(host: str | None, port: int, bind: tuple[str, ...]) -> Iterator[list[socket.socket]]:
+    """Open listening sockets for the block.
 
     Args:
         host: Address or name; None opens only what `bind` names.
@@ -51,21 +52,24 @@ def open_listeners(host: str | None, port: int, bind: tuple[str, ...]) -> list[s
         ValueError: An address cannot be read.
     """
     opened: list[socket.socket] = []
-    try:
-        if host is not None:
-            opened += _open_tcp(host, port)
+    with ExitStack() as stack:
+
+        def keep(one: socket.socket, close: Callable[[socket.socket], None] = socket.socket.close) -> None:
+            stack.callback(close, one)
+            stack.callback(trio.lowlevel.notify_closing, one)
+            opened.append(one)
+
+        for one in () if host is None else _open_tcp(host, port):
+            keep(one)
         for address in bind:
             if address.startswith("unix:"):
-                opened.append(open_unix(address.removeprefix("unix:")))
+                keep(open_unix(address.removeprefix("unix:")), close_unix)
             elif address.startswith("fd:"):
-                opened.append(_take_descriptor(address.removeprefix("fd:")))
+                keep(_take_descriptor(address.removeprefix("fd:")))
             else:
-                opened += _open_tcp(*parse_address(address))
-    except BaseException:
-        for listening in opened:
-            listening.close()
-        raise
-    return opened
+                for one in _open_tcp(*parse_address(address)):
+                    keep(one)
+        yield opened
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -134,9 +138,11 @@ def open_unix(path: str) -> socket.socket:
     """Open a listening Unix socket, in the place of one that a killed server has left behind.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: It cannot be opened; somebody may be listening there.
     """
     if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
+        if _is_served(path):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
         os.unlink(path)  # left behind by a server that was killed
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -147,6 +153,25 @@ def open_unix(path: str) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _is_served(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except BlockingIOError:
+            return True  # its backlog is full
+    return True
+
+
+def close_unix(listening: socket.socket) -> None:
+    """Close what `open_unix` has opened, and before that remove its file: later it may be a successor's."""
+    with suppress(OSError):
+        os.unlink(listening.getsockname())
+    listening.close()
 
 
 def describe(listening: socket.socket, scheme: str) -> str:

@@ -265,8 +265,7 @@ class Broker(Listening, Sending):
         Cancellation: every session that was opened through this call ends with `server shutting down`, and if
         it has opened the broker all others too; when this returns nothing of them is left.
         """
-        listening = open_listeners(host, port, tuple(bind))
-        try:
+        with open_listeners(host, port, tuple(bind)) as listening:
             scheme = "http" if ssl_context is None else "https"
             answers = self.asgi(app)
             host_app = HttpHost(answers, self.settings.limits, self.settings.max_payload_bytes)
@@ -280,10 +279,6 @@ class Broker(Listening, Sending):
             async with self._opened(), told, outliving(accept, goodbye, window):
                 task_status.started(describe_server(listening, scheme))
                 await trio.sleep_forever()
-        finally:
-            for one in listening:
-                trio.lowlevel.notify_closing(one)
-                one.close()
 
     async def _close_door(self, answers: BrokerASGI) -> None:
         """End the sessions of one `serve` while their peers can still be told: others may serve as well."""

@@ -24,7 +24,7 @@ from cattrs import Converter
 from protocol import Limits
 from protocol.engineio.owner import Owner, owner_of_query
 
-from .addresses import OUT_OF_FILES, PAUSE_WITHOUT_FILES, open_unix
+from .addresses import OUT_OF_FILES, PAUSE_WITHOUT_FILES, close_unix, open_unix
 from .peers import Elsewhere, PeerNode
 from .relaying import relay
 
@@ -213,7 +213,8 @@ class Neighbours:
             task_status.started()
             return
         path = str(self._path(self.own))
-        listening = trio.socket.from_stdlib_socket(open_unix(path))
+        opened = open_unix(path)
+        listening = trio.socket.from_stdlib_socket(opened)
         try:
             async with trio.open_nursery() as nursery:
                 task_status.started()
@@ -227,7 +228,8 @@ class Neighbours:
                         continue
                     nursery.start_soon(self._take, connection, takes)
         finally:
-            listening.close()
+            trio.lowlevel.notify_closing(opened)
+            close_unix(opened)
 
     async def _take(self, connection: Any, takes: Takes) -> None:
         passed: list[socket.socket] = []

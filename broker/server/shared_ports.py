@@ -5,10 +5,8 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
-from .addresses import BACKLOG, all_or_none, bind_tcp, describe, open_unix, parse_address
+from .addresses import BACKLOG, all_or_none, bind_tcp, close_unix, describe, open_unix, parse_address
 
 # Elsewhere the option exists and does not spread connections over the sockets.
 SPREADS = sys.platform == "linux"
@@ -79,8 +77,7 @@ class SharedPorts:
     def close(self) -> None:
         """Give the addresses up."""
         for one in (*self._reserved, *self._common):
-            path = one.getsockname() if one.family == getattr(socket, "AF_UNIX", None) else ""
-            one.close()
-            if path:
-                with suppress(OSError):
-                    Path(path).unlink()
+            if one.family == getattr(socket, "AF_UNIX", None):
+                close_unix(one)
+            else:
+                one.close()

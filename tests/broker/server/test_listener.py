@@ -401,15 +401,35 @@ async def test_addresses_that_cannot_be_read(address: str) -> None:
 
 async def test_a_socket_file_left_behind_is_replaced_and_another_file_is_not(tmp_path: Path) -> None:
     path = tmp_path / "b.sock"
-    for _ in range(2):
-        async with serving(quick_broker(), host=None, bind=[f"unix:{path}"]):
-            async with client(Door(path=str(path))):
-                pass
-    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    async with serving(quick_broker(), host=None, bind=[f"unix:{path}"]):
+        async with client(Door(path=str(path))):
+            pass
+    assert not path.exists()
     path.write_text("precious")
     with pytest.raises(OSError, match="in use"):
         await Broker().serve(None, bind=[f"unix:{path}"])
     assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_a_socket_file_of_a_server_that_lives_is_left_to_it(is_full: bool, tmp_path: Path) -> None:
+    path = str(tmp_path / "b.sock")
+    with socket.socket(socket.AF_UNIX) as living, socket.socket(socket.AF_UNIX) as waiting:
+        living.bind(path)
+        living.listen(0)
+        if is_full:
+            waiting.connect(path)
+        with pytest.raises(OSError, match="in use"):
+            await Broker().serve(None, bind=[f"unix:{path}"])
+        assert os.path.exists(path)  # noqa: ASYNC240 - a temporary folder
+
+
+async def test_a_socket_file_that_is_gone_is_no_matter(tmp_path: Path) -> None:
+    path = tmp_path / "b.sock"
+    async with serving(quick_broker(), host=None, bind=[f"unix:{path}"]):
+        path.unlink()
 
 
 # -- TLS -----------------------------------------------------------------------------------
