@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import trio
 
-from broker.flow.errors import NO_ACK, EventError, error_answer
+from broker.flow.errors import NO_ACK, EventError, error_answer, without_group
 
 from .handlers import ClientHandler, Listening
 from .inbox import Inbox
@@ -111,9 +111,12 @@ async def _result(call: Call) -> Any:
     try:
         result = call.handler.call(call.args)
         return await result if isawaitable(result) else result
-    except EventError as error:
-        logger.info("a handler answered an event with %s", error)
-        return error.answer
+    except Exception as error:
+        known = without_group(error)
+        if not isinstance(known, EventError):
+            raise
+        logger.info("a handler answered an event with %s", known)
+        return known.answer
 
 
 def _acknowledge(call: Call, result: Any) -> None:

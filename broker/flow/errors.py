@@ -107,11 +107,11 @@ def error_answer(code: str, message: str, data: Any = None) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, **more}}
 
 
-def find_event_error(error: BaseException) -> EventError | None:
-    """Find the EventError, also as the one error of a nursery's group."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+def without_group(error: Exception) -> Exception:
+    """Return what was raised in a nursery, if it is the one error in there; else the error itself."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    return error if isinstance(error, EventError) else None
+    return error
 
 
 class NoAck(Enum):

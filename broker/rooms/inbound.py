@@ -14,7 +14,7 @@ import trio
 
 from broker.flow.driving import Suspended
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import NO_ACK, error_answer, find_event_error
+from broker.flow.errors import NO_ACK, EventError, error_answer, without_group
 from broker.flow.handlers import Handler
 from broker.flow.isolation import isolated
 from broker.flow.outbox import Outbox, Verdict
@@ -306,8 +306,8 @@ class Inbound:
     def _fail(self, event: str, ack_id: int | None, error: Exception) -> None:
         """Log and count what a handler raised, and tell the caller a code. Spec: SIO-ANS-1."""
         counters = self.namespace.engine.counters
-        known = find_event_error(error)
-        if known is not None:
+        known = without_group(error)
+        if isinstance(known, EventError):
             counters.events["refused"] += 1
             answer = known.answer
         else:

@@ -12,7 +12,7 @@ import trio
 from broker.adapters.base import Answered
 from broker.flow.acks import Outcome
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import NO_ACK, EventError, error_answer
+from broker.flow.errors import NO_ACK, EventError, error_answer, without_group
 from broker.flow.isolation import isolated
 from broker.flow.overflow import read_policy
 from protocol import DisconnectReason
@@ -187,8 +187,9 @@ class LocalSide:
             self._reply(answer, await work)
 
     def _failure(self, event: str, error: Exception) -> Any:
-        if isinstance(error, EventError):
-            return error.answer
+        known = without_group(error)
+        if isinstance(known, EventError):
+            return known.answer
         self._count_event("failed")
         logger.error("handler of server-side event %r in %s failed", event, self.name, exc_info=error)
         return error_answer("internal", "internal error")

@@ -14,7 +14,7 @@ from broker.adapters.base import Answers, Bus, Link
 from broker.adapters.recovery_store import SharedLog
 from broker.adapters.requests import UNKNOWN_NODE
 from broker.flow.encoded import EncodedMessage
-from broker.flow.errors import BrokerError, ConnectRefused, EventError
+from broker.flow.errors import BrokerError, ConnectRefused, EventError, without_group
 from broker.flow.handlers import HandlerRegistry
 from broker.flow.isolation import isolated
 from broker.flow.names import check_event
@@ -301,10 +301,11 @@ class Namespace(Listening, Sending):
 
     def _refusal(self, error: Exception) -> tuple[str, Any]:
         """Return message and data of a CONNECT_ERROR. Spec: SIO-CON-5."""
-        if isinstance(error, ConnectRefused):
-            return error.message, error.data
-        if isinstance(error, EventError):
-            return error.message, {"code": error.code, "data": error.data}
+        known = without_group(error)
+        if isinstance(known, ConnectRefused):
+            return known.message, known.data
+        if isinstance(known, EventError):
+            return known.message, {"code": known.code, "data": known.data}
         self.engine.counters.events["middleware failed"] += 1
         logger.error("middleware of %s failed", self.name, exc_info=error)
         return "internal error", None
@@ -317,12 +318,14 @@ class Namespace(Listening, Sending):
             result = handler.function(socket)
             if isawaitable(result):
                 await result
-        except ConnectRefused as refused:
-            # The client has its CONNECT already: all that is left is to send it away.
-            logger.debug("connect handler of %s refused: %s", self.name, refused)
-            socket.disconnect()
         except Exception as error:
-            self._note_failed("connect", error)
+            known = without_group(error)
+            if not isinstance(known, ConnectRefused):
+                self._note_failed("connect", error)
+                return
+            # The client has its CONNECT already: all that is left is to send it away.
+            logger.debug("connect handler of %s refused: %s", self.name, known)
+            socket.disconnect()
 
     def _note_failed(self, event: str, error: Exception) -> None:
         self.engine.counters.events["failed"] += 1

@@ -698,7 +698,8 @@ async def test_events_with_acks_by_iteration_and_by_handlers():
 
         @client.on("coded")
         async def coded(*args: Any) -> None:
-            raise EventError("gone", "it is gone", 7)
+            async with trio.open_nursery():
+                raise EventError("gone", "it is gone", 7)
 
         events = aiter(client)
         plain = await anext(events)

@@ -310,6 +310,11 @@ def serve_events(broker: Broker) -> None:
     def refuse() -> None:
         raise EventError("no", "not today")
 
+    @broker.on_server_event("refuse in a nursery")
+    async def refuse_in_a_nursery() -> None:
+        async with trio.open_nursery():
+            refuse()
+
     @broker.on_server_event("fail")
     async def fail() -> None:
         await trio.lowlevel.checkpoint()
@@ -329,9 +334,10 @@ async def test_events_for_the_nodes_themselves(serve: Serve, caplog: pytest.LogC
         assert await a.broker.server_side_emit("add", 1, 2) == []
         assert await a.broker.server_side_emit("add", 1, 2, timeout=1) == [3]
         assert await a.broker.sockets.server_side_emit("later", 4, timeout=1) == [4]
-        assert await a.broker.server_side_emit("refuse", timeout=1) == [
-            {"error": {"code": "no", "message": "not today"}}
-        ]
+        for event in ("refuse", "refuse in a nursery"):
+            assert await a.broker.server_side_emit(event, timeout=1) == [
+                {"error": {"code": "no", "message": "not today"}}
+            ]
         assert await a.broker.server_side_emit("nobody", timeout=1) == [None]
         assert not caplog.records
         assert await a.broker.server_side_emit("fail", timeout=1) == [

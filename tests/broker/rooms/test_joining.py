@@ -185,6 +185,27 @@ async def test_a_refusal_that_cannot_be_sent(
     assert caplog.messages == ["a refusal cannot be sent as it is"] * 2
 
 
+async def test_refusals_out_of_a_nursery(serve: Serve) -> None:
+    broker = quick_broker()
+
+    @broker.of("/closed").use
+    async def refuse(socket: Socket) -> None:
+        async with trio.open_nursery():
+            raise ConnectRefused("no", 1)
+
+    @broker.of("/fickle").on("connect")
+    async def send_away(socket: Socket) -> None:
+        async with trio.open_nursery():
+            raise ConnectRefused("no")
+
+    async with serve(broker) as server, client(server) as peer:
+        await peer.send_text("40/closed,")
+        await peer.expect('44/closed,{"message":"no","data":1}')
+        await peer.join("/fickle")
+        await peer.expect("41/fickle,")
+    assert broker.statistics().events["failed"] == 0
+
+
 async def test_a_listener_hears_sockets_that_were_there_before(serve: Serve) -> None:
     broker = quick_broker()
     family = broker.of(re.compile("^/dyn-"))
