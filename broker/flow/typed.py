@@ -7,8 +7,10 @@ import logging
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import is_dataclass
 from enum import EnumType
-from functools import partial
-from typing import Any, get_origin, get_type_hints
+from functools import partial, reduce
+from operator import or_
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from attrs import has
 from cattrs import Converter, transform_error
@@ -44,7 +46,9 @@ def _build_converter() -> Converter:
     converter.register_structure_hook(float, _strict(float, int))
     converter.register_structure_hook(bool, _strict(bool))
     converter.register_structure_hook(bytes, _strict(bytes))
+    converter.register_structure_hook(NoneType, _strict(NoneType))
     _guard_containers(converter)
+    _tell_apart_by_json_form(converter)
     return converter
 
 
@@ -81,6 +85,40 @@ def _json_form(annotation: Any) -> tuple[type, ...] | None:
     if issubclass(made, Mapping) or has(made) or is_dataclass(made):
         return (dict,)
     return (list, tuple) if issubclass(made, Collection) else None
+
+
+def _tell_apart_by_json_form(converter: Converter) -> None:
+    """Have unions built whose members look different in JSON, such as `int | str`; cattrs refuses them."""
+
+    def build(annotation: Any) -> Structure:
+        members = _by_json_form(annotation)
+        hooks = [(form, converter.get_structure_hook(one), one) for form, one in members.items()]
+        names = " or ".join("null" if form is NoneType else form.__name__ for form in members)
+
+        def choose(value: Any, _: Any) -> Any:
+            kind = list if isinstance(value, tuple) else type(value)
+            for form, hook, one in hooks:
+                if kind is form or (form is float and kind is int and int not in members):
+                    return hook(value, one)
+            raise TypeError(f"expected {names}, got {type(value).__name__}")
+
+        return choose
+
+    converter.register_structure_hook_factory(lambda one: len(_by_json_form(one)) > 1, build)
+
+
+def _by_json_form(annotation: Any) -> dict[type, Any]:
+    """Return the members of a union by what they are in JSON; nothing if cattrs knows better."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    scalars = (str, int, float, bool, bytes, NoneType)
+    forms = [one if one in scalars else (_json_form(one) or (None,))[0] for one in members]
+    objects = [one for one, form in zip(members, forms, strict=True) if form is dict]
+    others = {form: one for one, form in zip(members, forms, strict=True) if form not in (None, dict)}
+    told_apart = None not in forms and len(others) + len(objects) == len(members)
+    values = others.keys() - {NoneType}
+    if not told_apart or not values or len(values) + len(objects) < 2:
+        return {}
+    return {**others, **({dict: reduce(or_, objects)} if objects else {})}
 
 
 converter = _build_converter()

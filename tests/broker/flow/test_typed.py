@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 import pytest
 from attrs import frozen
@@ -93,6 +93,21 @@ def test_classes_are_built_at_any_depth() -> None:
         (Loose, Loose(), "nothing of it"),
         (Loose, Loose(), ["x"]),
         (dict[str, Loose], {"k": Loose()}, {"k": []}),
+        (int | str, 1, True),
+        (int | str | None, None, 1.5),
+        (Union[int, str], "a", None),  # noqa: UP007 - the older form
+        (bool | int, True, "x"),
+        (bool | int, 1, 1.5),
+        (int | float, 1, "x"),
+        (int | float, 1.5, None),
+        (float | str, 1, True),
+        (str | bytes, b"x", 1),
+        (Point | str, Point(1), ["x"]),
+        (Point | Line | str | None, Line("n", []), 1),
+        (Point | Line | None, Point(1, 2.0), []),
+        (list[int] | dict[str, int], {"a": 1}, "x"),
+        (tuple[int, ...] | int, (1, 2), "x"),
+        (list[int | str], [1, "a"], [None]),
     ],
 )
 def test_json_values_are_not_converted(annotation: Any, good: Any, bad: Any) -> None:
@@ -106,6 +121,28 @@ def test_json_values_are_not_converted(annotation: Any, good: Any, bad: Any) -> 
         build(handler, bad)
     assert caught.value.code == "invalid_arguments"
     assert caught.value.data
+
+
+def test_the_member_of_a_union_that_fits_says_what_is_wrong() -> None:
+    def handler(socket: Any, value: list[int] | Point | None) -> None: ...
+
+    for bad, problem in (
+        ([1, "x"], "invalid value for type, expected int @ value[1]"),
+        ({}, "required field missing @ value.x"),
+        ("x", "expected list or null or dict, got str @ value"),
+    ):
+        with pytest.raises(EventError) as caught:
+            build(handler, bad)
+        assert caught.value.data == [problem]
+
+
+@pytest.mark.parametrize("annotation", [list[int] | list[str], dict | Point, Colour | int, str | complex])
+def test_unions_whose_members_look_alike_are_refused(annotation: Any) -> None:
+    def handler(socket: Any, value: Any) -> None: ...
+
+    handler.__annotations__["value"] = annotation
+    with pytest.raises(TypeError, match="parameter 'value' of the handler of 'ev'"):
+        compile_arguments("ev", handler, 1)
 
 
 def test_problems_have_paths() -> None:
