@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,21 @@ class Nodes:
             missed.append(json.loads(text[2:]))
         return Joined(peer, json.loads(text[2:]), missed)
 
+    async def answers(self, peers: Sequence[RawWebSocket]) -> list[Joined]:
+        """Take the answer of each; who has its own answers PINGs until all have, or it is taken for dead."""
+        results: list[Joined] = []
+
+        async def take(peer: RawWebSocket) -> None:
+            results.append(await self.answer(peer))
+            if len(results) == len(peers):
+                nursery.cancel_scope.cancel()
+            raise AssertionError(f"unexpected: {await peer.receive()!r}")
+
+        async with trio.open_nursery() as nursery:
+            for peer in peers:
+                nursery.start_soon(take, peer)
+        return results
+
     async def join(self, server: Where, **auth: Any) -> Joined:
         """Join the default namespace."""
         return await self.answer(await self.ask(server, **auth))
@@ -184,7 +199,7 @@ async def test_a_session_moves_once() -> None:
         b.local.emit("local")
         # All ask before anybody is answered.
         peers = [await made.ask(server, pid=pid, offset=seen[1][-1]) for server in (at_a, at_b, at_b)]
-        results = [await made.answer(peer) for peer in peers]
+        results = await made.answers(peers)
         (back,) = [one for one in results if one.answer["sid"] == sid]
         assert sorted(one.answer.get("recovery", "") for one in results) == ["", "unknown", "unknown"]
         assert back.missed[:3] == seen[2:]
