@@ -122,6 +122,7 @@ class KeptSession:
         rooms: Where it was.
         data: What the application kept with it.
         more: What brokers of this project keep beside it, which others pass over; None if there is nothing.
+        node: The id of the node that has written that; empty without it.
     """
 
     sid: str
@@ -129,6 +130,7 @@ class KeptSession:
     rooms: tuple[str, ...]
     data: dict[str, Any] = field(default_factory=dict)
     more: dict[str, Any] | None = None
+    node: str = ""
 
 
 def write_session(session: KeptSession) -> bytes:
@@ -139,8 +141,21 @@ def write_session(session: KeptSession) -> bytes:
     """
     parts = {"sid": session.sid, "pid": session.pid, "rooms": list(session.rooms), "data": session.data}
     if session.more is not None:
-        parts["more"] = session.more
+        parts = {"node": _padded(session.node), **parts, "more": session.more}
     return b64encode(pack(parts))
+
+
+def node_mark(node: str) -> bytes:
+    """Return what the values of all keys begin with that this node has written."""
+    before = 1 + len(pack("node"))  # the kind and size of the whole, and the first name
+    return write_session(KeptSession("", "", (), more={}, node=node))[
+        : (before + len(pack(_padded(node)))) // 3 * 4
+    ]
+
+
+def _padded(node: str) -> str:
+    """Fill up the id, so that it ends in base64 where a group of three bytes does."""
+    return node + " " * (-len(pack(node)) % 3)
 
 
 def read_session(value: bytes, depth: int) -> KeptSession | None:
@@ -152,6 +167,7 @@ def read_session(value: bytes, depth: int) -> KeptSession | None:
     if not isinstance(parts, dict):
         return None
     sid, pid, rooms, data, more = (parts.get(name) for name in ("sid", "pid", "rooms", "data", "more"))
+    node = parts.get("node")
     names = read_rooms(rooms)
     if type(sid) is not str or type(pid) is not str or names is None:
         return None
@@ -161,4 +177,5 @@ def read_session(value: bytes, depth: int) -> KeptSession | None:
         names,
         data if isinstance(data, dict) else {},
         more if isinstance(more, dict) else None,
+        node.rstrip(" ") if isinstance(node, str) else "",
     )

@@ -159,6 +159,13 @@ class Nodes:
         return await self.answer(await self.ask(server, **auth))
 
 
+async def until_kept(redis: RedisServer, pid: str) -> None:
+    """Wait until a session is in Redis."""
+    with trio.fail_after(15):
+        while await redis.ask("EXISTS", f"sio:session:{pid}") != "1":
+            pass
+
+
 @asynccontextmanager
 async def served(broker: Broker) -> AsyncIterator[Server]:
     """Serve a broker for the block; `nodes` looks at what is left of all of them."""
@@ -186,9 +193,7 @@ async def test_a_session_moves_once() -> None:
         a.sockets.sockets[sid].emit("tick", 4)
         seen = [await one.event("tick") for _ in range(5)]
         assert [tick[1] for tick in seen] == list(range(5))
-        with trio.fail_after(15):
-            while await redis.ask("EXISTS", f"sio:session:{pid}") != "1":
-                pass
+        await until_kept(redis, pid)
         assert (await made.join(at_b, pid=pid, offset=seen[1][-1])).answer["recovery"] == "unknown"
         assert await redis.ask("EXISTS", f"sio:session:{pid}") == "1"
         await one.lose(a)
@@ -297,9 +302,7 @@ async def test_a_client_moves_between_a_server_on_node_and_ours(first: str) -> N
             await one.lose(a)
         else:
             await one.peer.abort()
-            with trio.fail_after(15):  # it writes a session down when its client is gone
-                while await redis.ask("EXISTS", f"sio:session:{pid}") != "1":
-                    pass
+            await until_kept(redis, pid)  # it writes a session down when its client is gone
         a.emit("tick", 2)
         back = await made.join(there, pid=pid, offset=offset)
         assert back.answer["sid"] == sid
@@ -369,3 +372,37 @@ async def test_redis_is_away(fault: str) -> None:
         # What it has seen meanwhile has no offset: nobody knows where it is.
         refused = await made.join(at_b, pid=quiet.answer["pid"], offset=before[-1])
         assert refused.answer["recovery"] in ("trimmed", "unknown")
+
+
+async def test_a_node_that_was_cut_off_leaves_the_sessions_that_have_moved_alone() -> None:
+    """It hears late that its client is gone, and takes the session for its own until then."""
+    async with redis_server() as redis, proxy(redis.port) as way, nodes(redis.url) as made:
+        a, at_a = await made.broker(f"redis://127.0.0.1:{way.port}", window=3.0)
+        b, at_b = await made.broker(window=3.0)
+        one = await made.join(at_a)
+        pid, sid = one.answer["pid"], one.answer["sid"]
+        a.emit("tick", 1)
+        offset = (await one.event("tick"))[-1]
+        bus_a, bus_b = a._directory.bus, b._directory.bus
+        assert bus_a is not None
+        assert bus_b is not None
+        await until_kept(redis, pid)
+        way.shut = True
+        way.cut()
+        await until(lambda: bus_a.trouble)
+        await trio.sleep(1.5)  # until the others take it for dead
+        back = await made.join(at_b, pid=pid, offset=offset)
+        assert back.answer["sid"] == sid
+        way.shut = False
+        await until(lambda: not bus_a.trouble and not a._directory.recoveries.shared.is_away)  # type: ignore[union-attr]
+        a.sockets.sockets[sid].join("another room")
+        await trio.sleep(0.1)
+        await one.lose(a)
+        await trio.sleep(4.0)
+        assert made.expired == []
+        b.emit("tick", 2)
+        offset = (await back.event("tick"))[-1]
+        await back.lose(b)
+        again = await made.join(at_b, pid=pid, offset=offset)
+        assert again.answer["sid"] == sid
+        assert b.sockets.sockets[sid].rooms == {sid, "all"}

@@ -39,7 +39,6 @@ def write_record(session: StoredSession, node: str) -> bytes:
         for stay in visits
     ]
     more = {
-        "node": node,
         "nsp": session.namespace,
         "start": str(session.start),
         "floor": str(session.floor),
@@ -49,7 +48,8 @@ def write_record(session: StoredSession, node: str) -> bytes:
         "expires": session.expires_at,
         "lost": None if session.lost is None else session.lost.value,
     }
-    return write_session(KeptSession(session.id, session.pid, tuple(session.rooms), dict(session.data), more))
+    rooms, data = tuple(session.rooms), dict(session.data)
+    return write_session(KeptSession(session.id, session.pid, rooms, data, more, node))
 
 
 def read_record(value: bytes, namespace: str, depth: int) -> SessionRecord | None:
@@ -61,12 +61,11 @@ def read_record(value: bytes, namespace: str, depth: int) -> SessionRecord | Non
         return SessionRecord(_foreign(kept, namespace), "", False)
     try:
         session = _read_more(kept, kept.more)
-        node = kept.more["node"]
     except (KeyError, TypeError, ValueError):
         return None
-    if session.namespace != namespace or not isinstance(node, str):
+    if session.namespace != namespace or not kept.node:
         return None
-    return SessionRecord(session, node, session.lost is None)
+    return SessionRecord(session, kept.node, session.lost is None)
 
 
 def _foreign(kept: KeptSession, namespace: str) -> StoredSession:

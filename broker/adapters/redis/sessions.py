@@ -14,7 +14,7 @@ from broker.adapters.errors import BusError
 from broker.adapters.recovery_store import Expired, StoredEvent, StoredSession
 from broker.flow.scopes import cleanup_window
 from protocol.bus.cluster import MessageType
-from protocol.bus.streams import read_entry
+from protocol.bus.streams import node_mark, read_entry
 from protocol.recovery import START, Offset, RecoveryRefusal, is_addressed, parse_offset
 
 from .client import RedisClient
@@ -29,10 +29,12 @@ _DELAY: Final = 0.02  # seconds in which changes of one session are joined
 _PAGE: Final = 1_000  # entries read at once
 _PAGES: Final = 100  # as many as the reference reads
 _RETRY: Final = 1.0  # seconds
-_SET_IF: Final = (
-    "if redis.call('GET',KEYS[1])==ARGV[1] then redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) end"
+# Unless another node has written it since.
+_IF_OURS: Final = (
+    "local v=redis.call('GET',KEYS[1]) if v and string.sub(v,1,#ARGV[1])~=ARGV[1] then return 0 end "
 )
-_DELETE_IF: Final = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0"
+_SET: Final = _IF_OURS + "redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) return 1"
+_DELETE: Final = _IF_OURS + "return redis.call('DEL',KEYS[1])"
 
 Alive = Callable[[str, str], Awaitable[bool]]
 CatchUp = Callable[[Offset], Awaitable[None]]
@@ -70,8 +72,9 @@ class RedisSessions:
         self._lost: OrderedDict[str, StoredSession] = OrderedDict()
         self._gone: OrderedDict[str, RecoveryRefusal] = OrderedDict()
         self._changed: dict[str, StoredSession] = {}
-        # What this node has written of lost sessions: another may have taken them, and written since.
-        self._written: dict[str, bytes] = {}
+        # Taken from elsewhere and not written yet: what that node writes meanwhile is to be overwritten.
+        self._taken: set[str] = set()
+        self._mark = node_mark(uid)
         self._wake = trio.Event()
         self._in_doubt = True
         self._on_expired: Expired = lambda session, why: None
@@ -118,7 +121,6 @@ class RedisSessions:
 
     def _let_go(self, pid: str) -> StoredSession | None:
         """Watch over a lost session no longer."""
-        self._written.pop(pid, None)
         return self._lost.pop(pid, None)
 
     def forget(self, session: StoredSession) -> None:
@@ -127,7 +129,7 @@ class RedisSessions:
         self._let_go(session.pid)
         self._changed.pop(session.pid, None)
         # If there is no room for this, it ends by itself.
-        self._client.send("DEL", _KEY + session.pid)
+        self._delete(session.pid)
 
     def _write(self, session: StoredSession) -> bool:
         """Write a session; False if there is no room, then it still counts as changed."""
@@ -139,17 +141,25 @@ class RedisSessions:
         return sent
 
     def _send(self, session: StoredSession) -> bool:
-        key = _KEY + session.pid
         try:
             value = write_record(session, self._uid)
         except TypeError:
             # Better no session than one with other data than it had.
             self._host.events["unsendable data"] += 1
-            return self._client.send("DEL", key)
+            return self._delete(session.pid)
+        key = _KEY + session.pid
+        if session.pid not in self._taken:
+            return self._client.send("EVAL", _SET, 1, key, self._mark, value, self._life)
         sent = self._client.send("SET", key, value, "PX", self._life)
-        if sent and session.pid in self._lost:
-            self._written[session.pid] = value
+        if sent:
+            self._taken.discard(session.pid)
         return sent
+
+    def _delete(self, pid: str) -> bool:
+        if pid in self._taken:
+            self._taken.discard(pid)
+            return self._client.send("DEL", _KEY + pid)
+        return self._client.send("EVAL", _DELETE, 1, _KEY + pid, self._mark)
 
     async def _write_on(self) -> None:
         while True:
@@ -176,18 +186,7 @@ class RedisSessions:
         for session in self._lost.values():
             # An event that waits for its client may never arrive in the stream.
             session.floor = FAR
-            written = self._written.get(session.pid)
-            if written is not None:
-                self._rewrite(session, written)
-
-    def _rewrite(self, session: StoredSession, written: bytes) -> None:
-        """Write a lost session anew, unless another node has taken it."""
-        try:
-            value = write_record(session, self._uid)
-        except TypeError:  # the application has changed its data since
-            value = b"-"  # nobody can read that
-        if self._client.send("EVAL", _SET_IF, 1, _KEY + session.pid, written, value, self._life):
-            self._written[session.pid] = value
+            self._write(session)
 
     def trust(self, offset: Offset) -> None:
         """Recover sessions again whose clients have seen an event behind this position."""
@@ -210,16 +209,16 @@ class RedisSessions:
 
     async def _end(self, session: StoredSession) -> None:
         """End a session, unless another node has taken it."""
-        written = self._written.get(session.pid, b"")
+        due = session.due
         try:
-            was_ours = await self._client.ask("EVAL", _DELETE_IF, 1, _KEY + session.pid, written)
+            was_ours = await self._client.ask("EVAL", _DELETE, 1, _KEY + session.pid, self._mark)
         except BusError:
             await trio.sleep(_RETRY)
             # Later the key has ended by itself.
-            if session.due is None or trio.current_time() < session.due + self._window / 2:
+            if due is None or trio.current_time() < due + self._window / 2:
                 return
             was_ours = 1
-        if self._lost.get(session.pid) is not session or self._written.get(session.pid, b"") != written:
+        if self._lost.get(session.pid) is not session or session.due != due:
             return
         self._let_go(session.pid)
         self._changed.pop(session.pid, None)
@@ -269,7 +268,10 @@ class RedisSessions:
             own = self._let_go(pid)
             if taken is None:
                 return None
-            return own if own is not None and taken.node == self._uid else taken.session
+            if taken.node == self._uid:
+                return own or taken.session
+            self._taken.add(pid)
+            return taken.session
         return None
 
     def _read(self, value: Any, namespace: str) -> SessionRecord | None:

@@ -208,7 +208,7 @@ def test_names_of_channels() -> None:
 
 
 def test_sessions_with_more_than_the_reference_keeps() -> None:
-    session = streams.KeptSession("s", "p", ("r",), {}, {"node": "n"})
+    session = streams.KeptSession("s", "p", ("r",), {}, {"lost": None}, "n")
     assert streams.read_session(streams.write_session(session), DEPTH) == session
     odd = b64encode(msgpack.packb({"sid": "s", "pid": "p", "rooms": [], "more": 1}))
     assert streams.read_session(odd, DEPTH) == streams.KeptSession("s", "p", ())
