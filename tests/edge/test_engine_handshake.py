@@ -359,12 +359,12 @@ async def test_017_handshake_without_its_headers(headers: list[tuple[str, str]])
 
 
 @pytest.mark.parametrize("extension", ["permessage-deflate", "permessage-deflate; =;;,", ";", "a" * 3_000])
-async def test_017_a_protocol_or_extension_offered_is_not_agreed_to(extension: str) -> None:
+async def test_017_the_protocol_offered_is_agreed_to_and_the_extension_is_not(extension: str) -> None:
     headers = [("Sec-WebSocket-Protocol", "chat"), ("Sec-WebSocket-Extensions", extension)]
     async with serving(quick_broker()) as server, await BareWebSocket.open(server, headers=headers) as peer:
         assert peer.answer.status == 101
         assert peer.answer.header("sec-websocket-accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-        assert peer.answer.header("sec-websocket-protocol") is None
+        assert peer.answer.header("sec-websocket-protocol") == "chat"
         assert peer.answer.header("sec-websocket-extensions") is None
 
 

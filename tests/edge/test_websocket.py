@@ -118,7 +118,7 @@ async def test_061_no_extension_is_agreed_to(serve: Serve) -> None:
     async with serve(calm_broker()) as server, await BareWebSocket.open(server, headers=offer) as peer:
         assert peer.answer.status == 101
         assert peer.answer.header("sec-websocket-extensions") is None
-        assert peer.answer.header("sec-websocket-protocol") is None
+        assert peer.answer.header("sec-websocket-protocol") == "chat"
 
 
 async def test_062_headers_of_the_client_arrive(serve: Serve) -> None:
