@@ -8,19 +8,21 @@ from typing import Any
 import pytest
 import trio
 
+from tests.steady import run_steady
+
 from .servers import DEADLINE
 
 
 @pytest.fixture
-def deadline() -> None:
-    """Have the test fail if it takes longer than `DEADLINE`; for `pytest.mark.usefixtures("deadline")`."""
+def within_the_deadline() -> None:
+    """Have a test that names it in `usefixtures` fail if it takes longer than `DEADLINE`."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Hold them to it: pytest-trio runs no async fixture that a test does not take as an argument."""
     for item in items:
-        if "deadline" in getattr(item, "fixturenames", ()):
+        if "within_the_deadline" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.trio(run=_run_within_the_deadline), append=False)
 
 
@@ -29,4 +31,4 @@ def _run_within_the_deadline(test: Callable[[], Awaitable[None]], **options: Any
         with trio.fail_after(DEADLINE):
             await test()
 
-    trio.run(bounded, **options)
+    run_steady(bounded, **options)

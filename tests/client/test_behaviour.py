@@ -30,7 +30,7 @@ from tests.programs import run_program
 QUICK = Backoff(initial=0.001, maximum=0.01)
 WEBSOCKET = ("websocket",)
 
-pytestmark = pytest.mark.usefixtures("deadline")
+pytestmark = pytest.mark.usefixtures("within_the_deadline")
 
 
 class Log(list[Any]):

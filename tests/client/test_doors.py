@@ -17,7 +17,7 @@ from tests.peers import serving
 
 BOTH = pytest.mark.parametrize("transports", [("polling",), ("websocket",), ("polling", "websocket")])
 
-pytestmark = pytest.mark.usefixtures("deadline")
+pytestmark = pytest.mark.usefixtures("within_the_deadline")
 
 
 class Proxy:

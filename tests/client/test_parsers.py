@@ -19,7 +19,7 @@ msgpack = pytest.importorskip("msgpack", reason="msgpack is not installed")
 WEBSOCKET = ("websocket",)
 BOTH = [pytest.param(our_server, id="ours"), pytest.param(node_server, id="node", marks=needs_node)]
 
-pytestmark = pytest.mark.usefixtures("deadline")
+pytestmark = pytest.mark.usefixtures("within_the_deadline")
 
 
 async def enter(talk: Talk) -> Any:
