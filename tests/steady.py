@@ -17,7 +17,7 @@ import trio
 _STEP = 0.02
 """The most seconds that pass from one look at the clock to the next; Trio looks in each of its turns."""
 _NAP = 0.015
-"""The most seconds that Trio waits before its next look."""
+"""The most seconds until its next look while it waits; a cushion of `wait_all_tasks_blocked` must be less."""
 
 
 class SteadyClock(trio.abc.Clock):

@@ -551,7 +551,7 @@ async def test_a_sender_that_waits_for_room_goes_on_by_the_next_connection():
                 await client.send_event("end")
 
             nursery.start_soon(send)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await trio.testing.wait_all_tasks_blocked(0.01)
             stuck.set()
             await heard.wait()
 
@@ -670,7 +670,7 @@ async def test_retries_wait_for_room_behind_answers_that_are_not_taken():
     ):
         client.on("question")(lambda: "x" * 200_000)
         await client.wait_connected()
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await trio.testing.wait_all_tasks_blocked(0.01)
         client.emit("say")
         await trio.testing.wait_all_tasks_blocked()
 

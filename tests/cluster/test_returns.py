@@ -238,7 +238,7 @@ async def test_rooms_that_change_while_a_connection_is_made(mode: str, verb: str
             way.cut()
             # The new connection has begun, and waits for the answer to its greeting.
             await until(lambda: way.opened == 2 and a.trouble)
-            await trio.testing.wait_all_tasks_blocked(0.05)
+            await trio.testing.wait_all_tasks_blocked(0.01)
             a.socket.join("late")
             a.socket.leave("early")
             redis.wake()
