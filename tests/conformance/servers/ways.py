@@ -22,7 +22,16 @@ FRAME_CASES = (
     "close/timeout-websocket",
     "vector/frames",
 )
-HANDSHAKE_CASES = ("http/", "refusal/", "handshake/", "origin/", "cors/", "cookie/", "vector/handshake/")
+HANDSHAKE_CASES = (
+    "http/",
+    "refusal/",
+    "handshake/",
+    "origin/",
+    "cors/",
+    "cookie/",
+    "vector/handshake/",
+    "websocket/subprotocol",
+)
 SEEN_BY_WEBSOCKET_SERVER = (
     "open/known-at-once-websocket",
     "heartbeat/life/ping-frame",
