@@ -132,6 +132,15 @@ async def test_a_node_that_stays_away_holds_the_others_up_for_the_grace_time_onl
             await expect(c, 5)
 
 
+async def test_who_has_just_joined_is_waited_for() -> None:
+    options = {**PATIENT, "ping_interval": LONG}
+    async with redis_server() as redis, node(redis.url, **options) as a:
+        await until_counted(1, a)
+        async with node(redis.url, **options) as b:
+            with trio.fail_after(2):
+                await until_counted(2, a, b)
+
+
 async def test_only_publications_wait() -> None:
     async with one_returns_first("classic") as (redis, _, way_of_b, a, b):
         connections = client_of(a)

@@ -19,6 +19,7 @@ from .timing import delays
 
 logger = logging.getLogger(__name__)
 
+COUNT_INTERVAL: Final = 0.5  # seconds: one that has joined since the last count is not waited for
 _LAST_DELAY: Final = 0.2  # seconds between two questions
 
 

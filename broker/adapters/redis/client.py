@@ -19,7 +19,7 @@ from broker.flow.scopes import outliving
 from protocol.bus.commands import Part, write_command
 
 from .address import RedisAddress
-from .barrier import Barrier
+from .barrier import COUNT_INTERVAL, Barrier
 from .opening import RECEIVE_BYTES, next_reply, open_connection
 from .outgoing import Command, Outgoing, Waiter
 from .replies import refusal
@@ -336,7 +336,7 @@ class RedisClient:
             self._report_lost()
         while True:
             await barrier.count()
-            await trio.sleep(self._timing.ping_interval)
+            await trio.sleep(min(COUNT_INTERVAL, self._timing.ping_interval))
 
     def _report_lost(self) -> None:
         """Report what was lost though the connection stands: found no room, or was refused."""
