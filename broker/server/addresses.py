@@ -54,21 +54,21 @@ def open_listeners(host: str | None, port: int, bind: tuple[str, ...]) -> Iterat
     opened: list[socket.socket] = []
     with ExitStack() as stack:
 
-        def keep(one: socket.socket, close: Callable[[socket.socket], None] = socket.socket.close) -> None:
-            stack.callback(close, one)
-            stack.callback(trio.lowlevel.notify_closing, one)
-            opened.append(one)
+        def keep(*these: socket.socket, close: Callable[[socket.socket], None] = socket.socket.close) -> None:
+            for one in these:
+                stack.callback(close, one)
+                stack.callback(trio.lowlevel.notify_closing, one)
+                opened.append(one)
 
-        for one in () if host is None else _open_tcp(host, port):
-            keep(one)
+        if host is not None:
+            keep(*_open_tcp(host, port))
         for address in bind:
             if address.startswith("unix:"):
-                keep(open_unix(address.removeprefix("unix:")), close_unix)
+                keep(open_unix(address.removeprefix("unix:")), close=close_unix)
             elif address.startswith("fd:"):
                 keep(_take_descriptor(address.removeprefix("fd:")))
             else:
-                for one in _open_tcp(*parse_address(address)):
-                    keep(one)
+                keep(*_open_tcp(*parse_address(address)))
         yield opened
 
 

@@ -147,10 +147,8 @@ def write_session(session: KeptSession) -> bytes:
 
 def node_mark(node: str) -> bytes:
     """Return what the values of all keys begin with that this node has written."""
-    before = 1 + len(pack("node"))  # the kind and size of the whole, and the first name
-    return write_session(KeptSession("", "", (), more={}, node=node))[
-        : (before + len(pack(_padded(node)))) // 3 * 4
-    ]
+    size = len(pack({"node": _padded(node)}))  # a head of one byte, however many entries follow
+    return write_session(KeptSession("", "", (), more={}, node=node))[: size // 3 * 4]
 
 
 def _padded(node: str) -> str:

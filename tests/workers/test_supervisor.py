@@ -334,7 +334,8 @@ async def test_a_listening_socket_that_is_inherited() -> None:
         with open_listeners(None, 0, (f"fd:{given.detach()}",)) as (opened,):
             assert not opened.getblocking()
         assert opened.fileno() == -1
-    with pytest.raises(ValueError, match="descriptor"), open_listeners(None, 0, ("fd:x",)):
+    wrong = pytest.raises(ValueError, match="number of a file descriptor")
+    with wrong, open_listeners(None, 0, ("fd:x",)):
         pass
 
 

@@ -97,7 +97,7 @@ class RedisSessions:
 
     def save(self, session: StoredSession) -> None:
         """Note that a session has changed; see `SessionStore.save`."""
-        self._let_go(session.pid)
+        self._lost.pop(session.pid, None)
         self._held[session.pid] = session
         if self._in_doubt:
             session.floor = FAR
@@ -117,16 +117,12 @@ class RedisSessions:
             session.floor = FAR
         self._write(session)
         if len(self._lost) > self._max_sessions:
-            self._let_go(next(iter(self._lost)))
-
-    def _let_go(self, pid: str) -> StoredSession | None:
-        """Watch over a lost session no longer."""
-        return self._lost.pop(pid, None)
+            self._lost.popitem(last=False)
 
     def forget(self, session: StoredSession) -> None:
         """Drop a session without a word."""
         self._held.pop(session.pid, None)
-        self._let_go(session.pid)
+        self._lost.pop(session.pid, None)
         self._changed.pop(session.pid, None)
         # If there is no room for this, it ends by itself.
         self._delete(session.pid)
@@ -220,7 +216,7 @@ class RedisSessions:
             was_ours = 1
         if self._lost.get(session.pid) is not session or session.due != due:
             return
-        self._let_go(session.pid)
+        self._lost.pop(session.pid, None)
         self._changed.pop(session.pid, None)
         if not was_ours:
             return
@@ -265,7 +261,7 @@ class RedisSessions:
         # Not to be left half done: the key may be gone already.
         with cleanup_window(self._host.limits.close_timeout):
             taken = self._read(await self._client.ask("GETDEL", key), namespace)
-            own = self._let_go(pid)
+            own = self._lost.pop(pid, None)
             if taken is None:
                 return None
             if taken.node == self._uid:
