@@ -12,6 +12,7 @@ from broker import Broker, DisconnectReason, Limits
 from broker.testing import Harness, open_harness
 from broker.testing.peers import PeerClosed
 from broker.testing.plugin import run_virtual
+from broker.transports.tcp_progress import under_tls
 from tests.broker import carriers
 from tests.duplex import TRANSPORTS
 from tests.peers import TEXT, BareWebSocket, build_frame, until
@@ -263,7 +264,7 @@ async def test_a_slow_line_behind_the_kernel(encrypted: bool, size: int) -> None
         await bare.send(build_frame(TEXT, b"40"))
         await until(lambda: broker.sockets.sockets)
         stream = bare.peer.stream
-        tcp = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        tcp = under_tls(stream)
         assert isinstance(tcp, trio.SocketStream)
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         broker.emit("large", "x" * size)
